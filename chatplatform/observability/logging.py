@@ -1,0 +1,62 @@
+"""Structured logs: one JSON object a line, with request and tenant ids and never a message's text.
+
+structlog renders both its own events and the standard library's; what a library logs is not trusted with
+arguments beyond its own message.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+import structlog
+
+from chatplatform import tenancy
+from chatplatform.observability.context import request_id
+
+NOISY = ("daphne.http_protocol", "daphne.ws_protocol", "httpx2", "openai", "anthropic", "django.channels.server")
+
+
+def add_context(logger: Any, name: str, event: dict[str, Any]) -> dict[str, Any]:
+    """Puts the request's id and the tenant's slug on an event."""
+    if (request := request_id.get()) is not None:
+        event.setdefault("request_id", request)
+    scope = tenancy.scope_or_none()
+    if scope and scope.tenant:
+        event.setdefault("tenant", scope.tenant.slug)
+    return event
+
+
+def configure(config: dict[str, str]) -> None:
+    """Django's LOGGING_CONFIG: `level` (a level's name) and `format` (`json` or `console`)."""
+    shared: list[Any] = [
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        add_context,
+        structlog.processors.format_exc_info,
+    ]
+    renderer: Any = (
+        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        if config["format"] == "console"
+        else structlog.processors.JSONRenderer()
+    )
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler()
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(config["level"])
+    for name in NOISY:
+        logging.getLogger(name).setLevel(logging.WARNING)

@@ -1,0 +1,47 @@
+"""Gives each request an id, which its logs, its answer and its errors carry."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Awaitable, Callable
+
+import structlog
+import uuid_utils
+from asgiref.sync import markcoroutinefunction
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+
+from chatplatform.observability.context import request_id
+
+log = structlog.get_logger("chatplatform.request")
+ACCEPTABLE = re.compile(r"[A-Za-z0-9._-]{8,64}")
+QUIET = {"/livez", "/readyz", "/metrics"}
+
+
+class RequestContext:
+    """Django middleware, asynchronous: sets the request id, logs method, path, status and duration in ms."""
+
+    async_capable, sync_capable = True, False
+
+    def __init__(self, get_response: Callable[[HttpRequest], Awaitable[HttpResponseBase]]) -> None:
+        self.get_response = get_response
+        markcoroutinefunction(self)
+
+    async def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        given = request.headers.get("X-Request-ID", "")
+        identity = given if ACCEPTABLE.fullmatch(given) else uuid_utils.uuid7().hex
+        token = request_id.set(identity)
+        started = time.perf_counter()
+        try:
+            response = await self.get_response(request)
+            response["X-Request-ID"] = identity
+            if request.path not in QUIET:
+                took = round((time.perf_counter() - started) * 1000, 1)
+                log.info("request", method=request.method, path=request.path, status=response.status_code, ms=took)
+            return response
+        finally:
+            request_id.reset(token)
+
+
+request_context = RequestContext

@@ -1,0 +1,155 @@
+"""The database backend that obeys `chatplatform.tenancy`.
+
+Every statement runs under the role and the search_path of the context in force; without a context there is no
+cursor. django-tenants keeps the tenant on the connection, which is one per thread: two tasks of an event loop
+then read each other's rows. Here the connection keeps nothing: before each statement the wanted search_path is
+compared with the one the server reports (PostgreSQL reports every change of it since version 18, a rollback
+or a raw RESET included), and role and path are set together, in one statement, when they differ.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured
+from django.db.backends.postgresql.base import Cursor, ServerSideCursor
+from django.db.backends.postgresql.introspection import DatabaseIntrospection, TableInfo
+from django_tenants.postgresql_backend import base as django_tenants_backend
+from psycopg.pq import TransactionStatus
+
+from chatplatform import tenancy
+from chatplatform.postgres import names
+from chatplatform.tenancy import Scope, View
+
+REPORTS_SEARCH_PATH = 180000
+
+
+class FencedCursor(Cursor):
+    """A cursor that takes on the context's role and search_path before each statement."""
+
+    fence: Any = None
+
+    def execute(self, *args: Any, **kwargs: Any) -> Any:
+        if self.fence:
+            self.fence()
+        return super().execute(*args, **kwargs)
+
+    def executemany(self, *args: Any, **kwargs: Any) -> Any:
+        if self.fence:
+            self.fence()
+        return super().executemany(*args, **kwargs)
+
+    def copy(self, *args: Any, **kwargs: Any) -> Any:
+        if self.fence:
+            self.fence()
+        return super().copy(*args, **kwargs)
+
+
+class Introspection(DatabaseIntrospection):
+    """Lists the tables of the current schema alone, so that a tenant's migrations are not taken for done
+    because `public` has a table of the same name."""
+
+    def get_table_list(self, cursor: Any) -> list[TableInfo]:
+        cursor.execute(
+            """
+            SELECT relname, CASE WHEN relispartition THEN 'p' WHEN relkind IN ('m', 'v') THEN 'v' ELSE 't' END,
+                   obj_description(oid, 'pg_class')
+            FROM pg_class
+            WHERE relkind IN ('f', 'm', 'p', 'r', 'v') AND relnamespace = current_schema()::regnamespace
+            """
+        )
+        return [TableInfo(*row) for row in cursor.fetchall()]
+
+
+class DatabaseWrapper(django_tenants_backend.DatabaseWrapper):  # type: ignore[misc]
+    """PostgreSQL behind the tenant fence.
+
+    `OPTIONS["fence"]` is "application" (a tenant's role, or the platform's) or "owner" (the role that owns all
+    objects: migrations only). The search_path follows the context in both.
+    """
+
+    SchemaEditorClass = django_tenants_backend.original_backend.DatabaseWrapper.SchemaEditorClass
+
+    def __init__(self, settings_dict: dict[str, Any], alias: str = "default") -> None:
+        self._ready = False
+        super().__init__(settings_dict, alias)
+        self.introspection = Introspection(self)
+        self._ready = True
+
+    # django-tenants asks the connection for its schema; the answer is always the context's.
+    @property
+    def schema_name(self) -> str:
+        scope = tenancy.scope_or_none()
+        return scope.tenant.schema if scope and scope.tenant else "public"
+
+    @schema_name.setter
+    def schema_name(self, value: str | None) -> None:
+        return
+
+    def set_tenant(self, tenant: Any, include_public: bool = True) -> None:
+        if self._ready:
+            raise ImproperlyConfigured("The tenant is not a property of a connection: use chatplatform.tenancy.")
+
+    def get_connection_params(self) -> dict[str, Any]:
+        params: dict[str, Any] = super().get_connection_params()
+        params.pop("fence", None)
+        params["cursor_factory"] = FencedCursor
+        return params
+
+    def wanted(self, scope: Scope) -> tuple[str, str]:
+        """The role and the search_path that a context stands for."""
+        database = self.settings_dict["NAME"]
+        schema = names.checked_schema(scope.tenant.schema) if scope.tenant else None
+        path = f"{schema}, public" if schema else "public"
+        if self.settings_dict["OPTIONS"].get("fence") == "owner":
+            return names.owner_role(database), path
+        if scope.view is View.TENANT and schema:
+            return names.tenant_role(database, schema), path
+        # The trailing name is no schema: it keeps staff's path different from the tenant's own, because
+        # the path alone tells which role is on.
+        role = names.platform_role(database)
+        return role, f"{path}, {role}"
+
+    def fence(self) -> None:
+        """Take on the context's role and search_path on this connection, if they are not on already."""
+        connection = self.connection
+        role, path = self.wanted(tenancy.current_scope())
+        if connection.pgconn.transaction_status == TransactionStatus.INERROR:
+            return  # only a rollback can follow, and the server accepts nothing else
+        if self._reported_path(connection) == path:
+            return
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT set_config('role', %s, false), set_config('search_path', %s, false)", [role, path])
+
+    @staticmethod
+    def _reported_path(connection: Any) -> str | None:
+        if connection.pgconn.server_version < REPORTS_SEARCH_PATH:
+            return None  # cannot know, so set it every time
+        value = connection.pgconn.parameter_status(b"search_path")
+        return value.decode() if value else None
+
+    def _cursor(self, name: str | None = None) -> Any:
+        tenancy.current_scope()  # refuse before a connection is even opened
+        return super(django_tenants_backend.DatabaseWrapper, self)._cursor(name)
+
+    def create_cursor(self, name: str | None = None) -> Any:
+        cursor = super().create_cursor(name)
+        if isinstance(cursor, ServerSideCursor):
+            self.fence()  # its one statement follows at once
+        else:
+            cursor.fence = self.fence
+        return cursor
+
+    # Savepoints belong to the connection, not to a tenant, and rolling one back must work in a broken transaction.
+    def _savepoint(self, sid: str) -> None:
+        self._raw(self.ops.savepoint_create_sql(sid))
+
+    def _savepoint_rollback(self, sid: str) -> None:
+        self._raw(self.ops.savepoint_rollback_sql(sid))
+
+    def _savepoint_commit(self, sid: str) -> None:
+        self._raw(self.ops.savepoint_commit_sql(sid))
+
+    def _raw(self, statement: str) -> None:
+        with self.wrap_database_errors, self.connection.cursor() as cursor:
+            cursor.execute(statement)

@@ -1,0 +1,251 @@
+"""All settings, out of the environment. Nothing set means the embedded default of `make run`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from chatplatform.embedded import locations
+from chatplatform.settings import env
+from chatplatform.settings.databases import from_url
+from chatplatform.settings.secrets import generated
+
+BASE_DIR = Path(__file__).resolve().parent.parent.parent
+
+# --- Where it runs ---------------------------------------------------------------------------------------------
+HOST = env.text("HOST", "127.0.0.1", meaning="Address the web server listens on")
+PORT = env.number("PORT", 8000, meaning="Port the web server listens on")
+DATA_DIR = env.path("DATA_DIR", BASE_DIR / ".data", shown=".data", meaning="Where the embedded default keeps all state")
+PUBLIC_SCHEME = env.text("PUBLIC_SCHEME", "http", meaning="`https` switches on secure cookies and HSTS")
+PLATFORM_DOMAIN = env.text(
+    "PLATFORM_DOMAIN", "localhost", meaning="Host of the staff console; tenants are at `<slug>.<PLATFORM_DOMAIN>`"
+)
+PUBLIC_PORT = env.number(
+    "PUBLIC_PORT", PORT, meaning="Port that visitors see, when a proxy stands in front (default: PORT)"
+)
+ASGI_SERVER = env.text("ASGI_SERVER", "daphne", meaning="`daphne` or `uvicorn`")
+DEBUG = env.flag("DJANGO_DEBUG", False, meaning="Django's debug pages; never in production")
+SECRET_KEY = env.text(
+    "DJANGO_SECRET_KEY", "", secret=True, shown="generated under DATA_DIR", meaning="Signs cookies and tokens"
+) or generated(DATA_DIR, "django_secret_key")
+ENVIRONMENT = env.text("ENVIRONMENT", "live", meaning="Second part of every API key: `cp_<ENVIRONMENT>_…`")
+
+# --- PostgreSQL ------------------------------------------------------------------------------------------------
+_embedded = locations(DATA_DIR)
+DATABASE_URL = env.text(
+    "DATABASE_URL", "", secret=True, shown="embedded PostgreSQL", meaning="The application's login; owns nothing"
+)
+DATABASE_ADMIN_URL = env.text(
+    "DATABASE_ADMIN_URL",
+    "",
+    secret=True,
+    shown="embedded PostgreSQL, or DATABASE_URL",
+    meaning="The login that migrates and makes schemas and roles",
+)
+EMBEDDED_POSTGRES = not DATABASE_URL
+DATABASE_POOL_SIZE = env.number("DATABASE_POOL_SIZE", 20, meaning="Connections one process keeps at most")
+DATABASES = {
+    "default": from_url(
+        DATABASE_URL or _embedded.database_url,
+        fence="application",
+        pool={
+            "min_size": 1,
+            "max_size": DATABASE_POOL_SIZE,
+            "timeout": 10,
+            "max_lifetime": 900,
+            "num_workers": 1,
+        },
+    ),
+    "admin": from_url(
+        DATABASE_ADMIN_URL or (DATABASE_URL if not EMBEDDED_POSTGRES else _embedded.database_admin_url), fence="owner"
+    ),
+}
+DATABASE_ROUTERS = ["chatplatform.postgres.router.HomeRouter"]
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+TENANT_MODEL, TENANT_DOMAIN_MODEL = "tenants.Tenant", "tenants.Domain"
+
+# --- Valkey or Redis -------------------------------------------------------------------------------------------
+REDIS_URL = env.text("REDIS_URL", "", secret=True, shown="embedded Valkey", meaning="One server for all uses below")
+EMBEDDED_VALKEY = not REDIS_URL
+_redis = REDIS_URL or _embedded.redis_url
+CACHE_URL = env.text("CACHE_URL", _redis, secret=True, shown="REDIS_URL", meaning="Django's cache")
+CHANNEL_LAYER_URL = env.text("CHANNEL_LAYER_URL", _redis, secret=True, shown="REDIS_URL", meaning="Control messages")
+EVENT_LOG_URL = env.text("EVENT_LOG_URL", _redis, secret=True, shown="REDIS_URL", meaning="Event logs of the replies")
+RATE_LIMIT_URL = env.text("RATE_LIMIT_URL", _redis, secret=True, shown="REDIS_URL", meaning="Rate limits")
+CELERY_BROKER_URL = env.text(
+    "CELERY_BROKER_URL", _redis, secret=True, shown="REDIS_URL", meaning="Celery's broker; RabbitMQ works too"
+).replace("unix://", "redis+socket://", 1)
+CACHES = {
+    "default": {
+        "BACKEND": "django_redis.cache.RedisCache",
+        "LOCATION": CACHE_URL,
+        "KEY_FUNCTION": "chatplatform.tenancy.cache_key",
+        # The cache is a hint: without it everything is slower, nothing is wrong.
+        "OPTIONS": {"IGNORE_EXCEPTIONS": True, "SOCKET_TIMEOUT": 2, "SOCKET_CONNECT_TIMEOUT": 2},
+    }
+}
+CHANNEL_LAYERS = {
+    "default": {
+        "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+        # redis-py's default of 5 s kills every reader that is idle for longer.
+        "CONFIG": {"hosts": [{"address": CHANNEL_LAYER_URL, "socket_timeout": None}], "prefix": "cp:layer"},
+    }
+}
+
+# --- Celery ----------------------------------------------------------------------------------------------------
+WORKER_THREADS = env.number(
+    "WORKER_THREADS", 256, meaning="Replies one worker process carries at once (each waits in a thread)"
+)
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_ACKS_LATE = True
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_TASK_SERIALIZER = CELERY_RESULT_SERIALIZER = "json"
+CELERY_ACCEPT_CONTENT = ["json"]
+CELERY_TIMEZONE = "UTC"
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
+CELERY_BROKER_TRANSPORT_OPTIONS = {"socket_keepalive": True, "health_check_interval": 30}
+CELERY_TASK_DEFAULT_QUEUE = "cp"
+CELERY_WORKER_SEND_TASK_EVENTS = False
+RECONCILE_EVERY = env.decimal("RECONCILE_EVERY", 3, meaning="Seconds between two looks for lost or orphaned replies")
+LEASE_SECONDS = env.decimal("LEASE_SECONDS", 6, meaning="Seconds after which a silent worker's reply is taken over")
+MAX_ATTEMPTS = env.number("MAX_ATTEMPTS", 5, meaning="Attempts at one reply before it fails for good")
+CELERY_BEAT_SCHEDULE = {
+    "reconcile-replies": {
+        "task": "conversations.reconcile_replies",
+        "schedule": RECONCILE_EVERY,
+        "options": {"expires": RECONCILE_EVERY * 2},
+    },
+    "expire-idempotency-records": {"task": "tenants.expire_idempotency_records", "schedule": 3600},
+}
+
+# --- Models ----------------------------------------------------------------------------------------------------
+OPENAI_API_KEY = env.text("OPENAI_API_KEY", secret=True, meaning="Key for OpenAI")
+OPENAI_BASE_URL = env.text("OPENAI_BASE_URL", meaning="OpenAI's address, or a server that speaks its protocol")
+ANTHROPIC_API_KEY = env.text("ANTHROPIC_API_KEY", secret=True, meaning="Key for Anthropic")
+ANTHROPIC_BASE_URL = env.text("ANTHROPIC_BASE_URL", meaning="Anthropic's address, or a server that speaks its protocol")
+LLAMA_API_ENDPOINT = env.text(
+    "LLAMA_API_ENDPOINT", meaning="Llama models on Ollama, vLLM or llama.cpp; `/v1` is added if missing"
+)
+LLAMA_API_KEY = env.text("LLAMA_API_KEY", secret=True, meaning="Key for the Llama endpoint, if it wants one")
+OPENAI_MODEL = env.text("OPENAI_MODEL", "gpt-4o-mini", meaning="What `auto` means when OpenAI has a key")
+ANTHROPIC_MODEL = env.text("ANTHROPIC_MODEL", "claude-haiku-4-5", meaning="What `auto` means when Anthropic has a key")
+LLAMA_MODEL = env.text("LLAMA_MODEL", "llama3.1", meaning="What `auto` means when only a Llama endpoint is set")
+LOCAL_TOKENS_PER_SECOND = env.decimal(
+    "LOCAL_TOKENS_PER_SECOND", 40, meaning="How fast the built-in model types; 0 is at once"
+)
+FIRST_TOKEN_TIMEOUT = env.decimal("FIRST_TOKEN_TIMEOUT", 30, meaning="Seconds a model may take to its first token")
+INTER_TOKEN_TIMEOUT = env.decimal("INTER_TOKEN_TIMEOUT", 20, meaning="Seconds a model may pause between two tokens")
+TOTAL_TIMEOUT = env.decimal("TOTAL_TIMEOUT", 300, meaning="Seconds one reply may take in all")
+EMBEDDING_MODEL = env.text(
+    "EMBEDDING_MODEL", "local", meaning="`local`, or an OpenAI-compatible embedding model for knowledge"
+)
+
+# --- The web ---------------------------------------------------------------------------------------------------
+INSTALLED_APPS = [
+    "chatplatform",
+    "unfold",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django.contrib.postgres",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "tenants",
+    "experiments",
+    "billing",
+    "conversations",
+    "analytics",
+]
+MIDDLEWARE = [
+    "chatplatform.observability.middleware.request_context",
+    "servestatic.middleware.ServeStaticMiddleware",
+    "tenants.middleware.resolve_host",
+    "chatplatform.security.secure_headers",
+    "tenants.middleware.StaffSession",
+    "django.middleware.csrf.CsrfViewMiddleware",
+]
+ROOT_URLCONF = "chatplatform.urls"
+ASGI_APPLICATION = "chatplatform.asgi.application"
+AUTH_USER_MODEL = "tenants.User"
+ALLOWED_HOSTS = ["*"]  # tenants.middleware.resolve_host answers for hosts: it knows every tenant's domains
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
+]
+LOGIN_URL = "admin:login"
+STATIC_URL = "/static/"
+STATIC_ROOT = BASE_DIR / "staticfiles"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+}
+SERVESTATIC_USE_FINDERS = True
+SERVESTATIC_AUTOREFRESH = False
+USE_TZ = True
+TIME_ZONE = "UTC"
+LANGUAGE_CODE = "en"
+USE_I18N = False
+APPEND_SLASH = False
+DATA_UPLOAD_MAX_MEMORY_SIZE = 1_000_000  # JSON bodies; a message is at most 100,000 bytes of it
+
+_https = PUBLIC_SCHEME == "https"
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = _https
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_NAME = "cp_staff"
+CSRF_COOKIE_NAME = "cp_csrf"
+CSRF_FAILURE_VIEW = "chatplatform.api.views.csrf_failure"
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if _https else None
+SECURE_HSTS_SECONDS = 31_536_000 if _https else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = _https
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["tenants.auth.authentication.BearerAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["tenants.auth.permissions.HasScope"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["chatplatform.api.parsers.JSONParser"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "chatplatform.api.problem.handle_exception",
+    "UNAUTHENTICATED_USER": None,
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "rest_framework.negotiation.DefaultContentNegotiation",
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "chatplatform",
+    "VERSION": "1",
+    "OAS_VERSION": "3.1.0",
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SERVE_AUTHENTICATION": [],
+    "SERVE_PERMISSIONS": [],
+    "SCHEMA_PATH_PREFIX": "/api/v1",
+    "COMPONENT_SPLIT_REQUEST": True,
+}
+
+# --- Mail and watching -----------------------------------------------------------------------------------------
+EMAIL_URL = env.text("EMAIL_URL", "", secret=True, meaning="`smtp://user:password@host:port`; unset = mails are logged")
+DEFAULT_FROM_EMAIL = env.text("DEFAULT_FROM_EMAIL", "chatplatform@localhost", meaning="Sender of mails")
+EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend" if EMAIL_URL else "django.core.mail.backends.console.EmailBackend"
+SENTRY_DSN = env.text("SENTRY_DSN", secret=True, meaning="Error reports; unset = off")
+LOG_LEVEL = env.text("LOG_LEVEL", "INFO", meaning="Least level that is logged")
+LOG_FORMAT = env.text("LOG_FORMAT", "json", meaning="`json` (one object a line) or `console`")
+LOGGING_CONFIG = "chatplatform.observability.logging.configure"
+LOGGING = {"level": LOG_LEVEL, "format": LOG_FORMAT}

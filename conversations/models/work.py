@@ -1,0 +1,35 @@
+"""Replies that someone still has to generate or announce, of all tenants: the one table that is looked through."""
+
+from __future__ import annotations
+
+from django.db import models
+
+from chatplatform.postgres.models import SharedModel
+from tenants.models import Tenant
+
+
+class WorkState(models.TextChoices):
+    PENDING = "pending", "To be generated"
+    SETTLED = "settled", "Settled, last event not yet out"
+
+
+class Work(SharedModel):
+    """A reply's work; `id` is the reply's. Written with it, in one transaction, and gone with its last event.
+
+    The lease (owner and expiry) says that a worker is at it; `attempt` numbers the leases.
+    """
+
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="+")
+    state = models.CharField(max_length=8, choices=WorkState.choices, default=WorkState.PENDING)
+    attempt = models.PositiveSmallIntegerField(default=0)
+    owner = models.CharField(max_length=80, blank=True, default="")
+    lease_expires_at = models.DateTimeField(null=True)
+    enqueued_at = models.DateTimeField(auto_now_add=True)
+    cancel_requested = models.BooleanField(default=False)
+
+    class Meta:
+        verbose_name_plural = "work"
+        indexes = [models.Index(fields=["lease_expires_at"], name="work_by_lease")]
+
+    def __str__(self) -> str:
+        return f"{self.state} {self.id}"

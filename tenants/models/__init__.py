@@ -1,0 +1,18 @@
+from tenants.models.api_key import ApiKey
+from tenants.models.configuration import ConfigurationVersion
+from tenants.models.contact import Contact
+from tenants.models.idempotency import PlatformIdempotencyRecord, TenantIdempotencyRecord
+from tenants.models.staff import StaffLook, User
+from tenants.models.tenant import Domain, Tenant
+
+__all__ = [
+    "ApiKey",
+    "ConfigurationVersion",
+    "Contact",
+    "Domain",
+    "PlatformIdempotencyRecord",
+    "StaffLook",
+    "Tenant",
+    "TenantIdempotencyRecord",
+    "User",
+]

@@ -1,0 +1,120 @@
+"""Reads about tenants that every request needs, kept for at most 5 seconds in each process.
+
+Five seconds is the promise of the contract for suspensions, revocations and configuration changes; the control
+bus (`tenants.control`) makes them visible at once where it can.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from threading import Lock
+from uuid import UUID
+
+from cachetools import TTLCache
+from django.conf import settings
+
+from chatplatform import tenancy
+from chatplatform.api.problem import Code, Problem
+from chatplatform.tenancy import TenantRef
+from tenants.models import ConfigurationVersion, Domain, Tenant
+from tenants.vocabulary import TenantStatus
+
+FRESH_SECONDS = 4.0  # below the promise of 5 s, which includes the request that is under way
+
+
+@dataclass(frozen=True, slots=True)
+class TenantState:
+    """A tenant as a request sees it: who, whether it is served, and the configuration in force."""
+
+    ref: TenantRef
+    name: str
+    tier: str
+    status: str
+    configuration: ConfigurationVersion
+
+
+_states: TTLCache[UUID, TenantState] = TTLCache(10_000, FRESH_SECONDS)
+_ids: TTLCache[str, UUID | None] = TTLCache(50_000, FRESH_SECONDS)
+_lock = Lock()
+
+
+def forget(tenant_id: UUID | None = None) -> None:
+    """Drop what is kept of a tenant, or of all."""
+    with _lock:
+        _ids.clear()
+        _states.clear() if tenant_id is None else _states.pop(tenant_id, None)
+
+
+def cached_state(tenant_id: UUID) -> TenantState | None:
+    """The state if it is kept; touches no database, so the event loop may ask."""
+    with _lock:
+        return _states.get(tenant_id)
+
+
+def cached_host(host: str) -> tuple[bool, UUID | None]:
+    """Whether it is known what a host stands for, and the tenant's id if it stands for one."""
+    with _lock:
+        return (True, _ids[host]) if host in _ids else (False, None)
+
+
+def state(tenant_id: UUID) -> TenantState:
+    """The tenant's state. Raises Tenant.DoesNotExist."""
+    if (kept := cached_state(tenant_id)) is not None:
+        return kept
+    with tenancy.in_platform():
+        tenant = Tenant.objects.get(id=tenant_id)
+        configuration = ConfigurationVersion.objects.filter(tenant=tenant).order_by("-number").first()
+    assert configuration is not None, "a tenant is created with its first configuration"
+    found = TenantState(tenant.ref, tenant.name, tenant.tier, tenant.status, configuration)
+    with _lock:
+        _states[tenant_id] = found
+    return found
+
+
+def tenant_id_for_host(host: str) -> UUID | None:
+    """The tenant that a host name (without port) stands for: `<slug>.<PLATFORM_DOMAIN>` or a domain of its own."""
+    known, tenant_id = cached_host(host)
+    if known:
+        return tenant_id
+    label, _, parent = host.partition(".")
+    with tenancy.in_platform():
+        tenants = Tenant.objects.filter(slug=label) if parent == settings.PLATFORM_DOMAIN else Tenant.objects.none()
+        row = tenants.values_list("id", flat=True).first()
+        if row is None:
+            row = Domain.objects.filter(domain=host).values_list("tenant_id", flat=True).first()
+    with _lock:
+        _ids[host] = row
+    return row
+
+
+def tenant_by_slug(slug: str) -> TenantState:
+    """The tenant's state. Raises Tenant.DoesNotExist."""
+    known, tenant_id = cached_host(f"slug:{slug}")
+    if not known or tenant_id is None:
+        with tenancy.in_platform():
+            tenant_id = Tenant.objects.values_list("id", flat=True).get(slug=slug)
+        with _lock:
+            _ids[f"slug:{slug}"] = tenant_id
+    return state(tenant_id)
+
+
+def check_served(found: TenantState) -> None:
+    """Raises Problem unless the tenant is active: suspended is 403, not yet provisioned is 404."""
+    if found.status == TenantStatus.SUSPENDED:
+        raise Problem(Code.TENANT_SUSPENDED)
+    if found.status != TenantStatus.ACTIVE:
+        raise Problem(Code.NOT_FOUND, "This tenant is not active yet.")
+
+
+def hosts_of(found: TenantState) -> set[str]:
+    """The host names that are this tenant's own."""
+    with tenancy.in_platform():
+        domains = Domain.objects.filter(tenant_id=found.ref.id).values_list("domain", flat=True)
+        return {f"{found.ref.slug}.{settings.PLATFORM_DOMAIN}", *domains}
+
+
+def page_url(slug: str) -> str:
+    """Where a tenant's chat page is."""
+    port = settings.PUBLIC_PORT
+    shown = "" if port == {"http": 80, "https": 443}.get(settings.PUBLIC_SCHEME) else f":{port}"
+    return f"{settings.PUBLIC_SCHEME}://{slug}.{settings.PLATFORM_DOMAIN}{shown}/"

@@ -1,0 +1,44 @@
+"""Suspending, resuming and erasing a tenant."""
+
+from __future__ import annotations
+
+from chatplatform import tenancy
+from chatplatform.api.problem import Code, Problem
+from chatplatform.postgres import roles
+from tenants import control
+from tenants.models import Tenant
+from tenants.vocabulary import TenantStatus
+
+
+def suspend(slug: str) -> Tenant:
+    """Refuse the tenant everywhere within 5 s and close its sockets. Raises Tenant.DoesNotExist, Problem."""
+    return _move(slug, TenantStatus.ACTIVE, TenantStatus.SUSPENDED)
+
+
+def resume(slug: str) -> Tenant:
+    """Serve a suspended tenant again. Raises Tenant.DoesNotExist, Problem."""
+    return _move(slug, TenantStatus.SUSPENDED, TenantStatus.ACTIVE)
+
+
+def erase(slug: str) -> Tenant:
+    """Remove the tenant: schema, role, keys, configuration. There is no way back. Raises Tenant.DoesNotExist."""
+    with tenancy.in_platform():
+        tenant = Tenant.objects.get(slug=slug)
+        Tenant.objects.filter(id=tenant.id).update(status=TenantStatus.SUSPENDED)
+    control.tenant_changed(tenant.id)
+    roles.drop_schema(tenant.schema_name)
+    with tenancy.in_platform():
+        Tenant.objects.filter(id=tenant.id).delete()
+    control.tenant_changed(tenant.id)
+    return tenant
+
+
+def _move(slug: str, source: TenantStatus, target: TenantStatus) -> Tenant:
+    with tenancy.in_platform():
+        tenant = Tenant.objects.get(slug=slug)
+        moved = Tenant.objects.filter(id=tenant.id, status=source).update(status=target)
+        tenant.refresh_from_db()
+    if not moved and tenant.status != target:
+        raise Problem(Code.INVALID_REQUEST, f"The tenant {slug} is {tenant.status}, not {source}.", errors=[])
+    control.tenant_changed(tenant.id)
+    return tenant

@@ -1,0 +1,35 @@
+"""Closed vocabularies of the tenants app."""
+
+from __future__ import annotations
+
+from django.db import models
+
+
+class TenantStatus(models.TextChoices):
+    """The birth and life of a tenant. A failed birth can be tried again from where it stopped."""
+
+    REQUESTED = "requested", "Requested"
+    SCHEMA = "schema", "Schema made"
+    SEEDED = "seeded", "Seeded"
+    ACTIVE = "active", "Active"
+    SUSPENDED = "suspended", "Suspended"
+    FAILED = "failed", "Failed"
+
+
+class Tier(models.TextChoices):
+    FREE = "free", "Free"
+    PRO = "pro", "Pro"
+    ENTERPRISE = "enterprise", "Enterprise"
+    CUSTOM = "custom", "Custom"
+
+
+class Scope(models.TextChoices):
+    """What an API key or token may do (CONTRACT §4)."""
+
+    CHAT = "chat", "Chat"
+    KNOWLEDGE = "knowledge", "Knowledge"
+    EXPERIMENTS = "experiments", "Experiments"
+    ANALYTICS = "analytics", "Analytics"
+    BILLING_READ = "billing:read", "Billing, read"
+    CONFIG = "config", "Configuration"
+    PLATFORM = "platform", "Platform"
