@@ -1,0 +1,112 @@
+"""The application's processes: how each is started, and how to tell that it is ready."""
+
+from __future__ import annotations
+
+import errno
+import http.client
+import os
+import socket
+import sys
+from pathlib import Path
+
+from django.conf import settings
+
+from chatplatform.embedded.program import Program
+
+ANY_ADDRESS = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
+DEFAULT_PORTS = {"http": 80, "https": 443}
+PROBE_TIMEOUT = 2.0
+
+
+def web() -> Program:
+    """The ASGI server that `ASGI_SERVER` names."""
+    host, port, application = settings.HOST, str(settings.PORT), "chatplatform.asgi:application"
+    if settings.ASGI_SERVER == "uvicorn":
+        quiet = ("--no-access-log", "--log-level", "warning", "--timeout-graceful-shutdown", "1")
+        return _python("web", "uvicorn", application, "--host", host, "--port", port, *quiet, grace=1.5)
+    return _python("web", "daphne", "-v", "0", "-b", host, "-p", port, application, grace=1.5)
+
+
+def worker() -> Program:
+    """The Celery worker. Its threads wait for models most of the time, so there may be many."""
+    pool = ("--pool", "threads", "--concurrency", str(settings.WORKER_THREADS))
+    # Gossip and mingle find other workers; there are none, and looking for them takes a second.
+    alone = ("--without-gossip", "--without-mingle")
+    return _celery("worker", "-n", worker_name(), *pool, *alone, grace=2.5)
+
+
+def beat() -> Program:
+    """The Celery scheduler. Without a pid file: the supervisor knows whether it runs."""
+    return _celery("beat", "--schedule", str(settings.DATA_DIR / "beat-schedule"), "--pidfile=", grace=1.0)
+
+
+def worker_name() -> str:
+    """The worker's name in Celery: this run's own, also on a broker shared with others."""
+    return f"run-{os.getpid()}@{socket.gethostname()}"
+
+
+def port_problem(host: str, port: int) -> str | None:
+    """Why the web server cannot listen there, or None."""
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        socket.create_server((host, port), family=family).close()
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            return f"port {port} on {host} is already in use; choose another one: PORT={port + 1} make run"
+        return f"cannot listen on {host}, port {port}: {error.strerror or error}"
+    except OverflowError:
+        return f"PORT={port} is not a port: 1 to 65535"
+    return None
+
+
+def web_is_ready() -> bool:
+    """Whether /readyz answers 200. Blocks up to 2 s."""
+    host = ANY_ADDRESS.get(settings.HOST, settings.HOST)
+    connection = http.client.HTTPConnection(host, settings.PORT, timeout=PROBE_TIMEOUT)
+    try:
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def worker_is_ready() -> bool:
+    """Whether the worker answers a ping over the broker. Blocks up to 1 s."""
+    from chatplatform.celery import app
+
+    try:
+        return bool(app.control.ping(destination=[worker_name()], timeout=1.0, limit=1))
+    except (OSError, app.connection_for_read().connection_errors):
+        return False
+
+
+def urls() -> dict[str, str]:
+    """Where a person finds the running platform: `chat`, `admin` and `api`."""
+    scheme, domain, port = settings.PUBLIC_SCHEME, settings.PLATFORM_DOMAIN, settings.PUBLIC_PORT
+    suffix = "" if port == DEFAULT_PORTS[scheme] else f":{port}"
+    api_host = "127.0.0.1" if domain == "localhost" else domain
+    return {
+        "chat": f"{scheme}://demo.{domain}{suffix}/",
+        "admin": f"{scheme}://{domain}{suffix}/admin/",
+        "api": f"{scheme}://{api_host}{suffix}/api/v1",
+    }
+
+
+def _celery(command: str, *arguments: str, grace: float) -> Program:
+    application = ("--quiet", "-A", "chatplatform")
+    return _python(command, "celery", *application, command, *arguments, grace=grace)
+
+
+def _python(name: str, module: str, *arguments: str, grace: float) -> Program:
+    environment = {
+        **os.environ,
+        "DJANGO_SETTINGS_MODULE": os.environ.get("DJANGO_SETTINGS_MODULE", "chatplatform.settings"),
+        "DATA_DIR": str(settings.DATA_DIR),
+        # In the foreground a person reads the logs, and wants them at once.
+        "LOG_FORMAT": os.environ.get("LOG_FORMAT", "console"),
+        "PYTHONUNBUFFERED": "1",
+    }
+    command = (sys.executable, "-m", module, *arguments)
+    return Program(name, command, environment=environment, directory=Path(settings.BASE_DIR), grace=grace)
