@@ -1,0 +1,3 @@
+"""One module per vendor. To add one: implement ``base.Provider``, name it in ``catalog`` and in
+``gateway``.
+"""

@@ -1,0 +1,72 @@
+"""Anthropic's Claude models, through the official SDK."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from chatplatform.llm.errors import BadRequest
+from chatplatform.llm.types import Completion, CompletionRequest, ModelRef, StreamEvent
+
+from .anthropic_wire import AnthropicDecoder, build_body, parse_completion
+from .sdk import HEADERS, OneLoop, SdkCalls, http_options
+
+if TYPE_CHECKING:
+    from anthropic import AsyncAnthropic
+
+
+class AnthropicProvider:
+    """See ``base.Provider``. It has no embeddings."""
+
+    def __init__(self, *, api_key: str, base_url: str, max_connections: int) -> None:
+        # Without an explicit key the SDK would look for credentials in the environment and on disk.
+        self._api_key = api_key or "none"
+        self._base_url = base_url
+        self._max_connections = max_connections
+        self._pooled: tuple[AsyncAnthropic, SdkCalls] | None = None
+        self._loop = OneLoop()
+
+    async def stream(self, request: CompletionRequest, ref: ModelRef) -> AsyncGenerator[StreamEvent, None]:
+        client, calls = self._sdk()
+        body: dict[str, Any] = build_body(request, ref) | {"stream": True}
+        events = calls.events(
+            lambda: client.messages.with_streaming_response.create(**body),
+            AnthropicDecoder(request, ref),
+            ref,
+        )
+        try:
+            async for event in events:
+                yield event
+        finally:
+            await events.aclose()
+
+    async def complete(self, request: CompletionRequest, ref: ModelRef) -> Completion:
+        client, calls = self._sdk()
+        body = build_body(request, ref)
+        answer = await calls.fetch(lambda: client.messages.with_streaming_response.create(**body), ref)
+        return parse_completion(answer, request, ref)
+
+    async def embed(self, texts: Sequence[str], ref: ModelRef) -> list[list[float]]:
+        raise BadRequest("this provider has no embeddings", provider=ref.provider, model=ref.name)
+
+    def _sdk(self) -> tuple[AsyncAnthropic, SdkCalls]:
+        self._loop.check()
+        if self._pooled is None:
+            from anthropic import AnthropicError, AsyncAnthropic, DefaultAioHttpClient
+
+            client = AsyncAnthropic(
+                api_key=self._api_key,
+                base_url=self._base_url,
+                max_retries=0,
+                default_headers=HEADERS,
+                http_client=DefaultAioHttpClient(**http_options(self._max_connections)),
+            )
+            self._pooled = client, SdkCalls(AnthropicError)
+        return self._pooled
+
+    def warm_up(self) -> None:
+        import anthropic.resources.messages  # noqa: F401
+
+    async def aclose(self) -> None:
+        if self._pooled is not None:
+            await self._pooled[0].close()
