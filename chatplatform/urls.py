@@ -1,1 +1,19 @@
-urlpatterns: list[object] = []
+"""URLs of tenants' hosts and of hosts that carry only the API."""
+
+from __future__ import annotations
+
+from django.urls import include, path
+
+from chatplatform import urls_api
+from conversations import views
+
+handler404 = "chatplatform.api.views.not_found"
+handler500 = "chatplatform.api.views.server_error"
+
+urlpatterns = [
+    path("api/v1/", include(urls_api)),
+    *urls_api.probes,
+    path("", views.home, name="home"),
+    path("c/new", views.new, name="new-conversation"),
+    path("c/<uuid:conversation_id>", views.conversation, name="conversation-page"),
+]

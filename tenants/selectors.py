@@ -12,6 +12,7 @@ from uuid import UUID
 
 from cachetools import TTLCache
 from django.conf import settings
+from django.http.request import split_domain_port
 
 from chatplatform import tenancy
 from chatplatform.api.problem import Code, Problem
@@ -71,6 +72,11 @@ def state(tenant_id: UUID) -> TenantState:
     return found
 
 
+def host_name(raw: str) -> str:
+    """The host of a Host header: without its port, lower-case, without a final dot."""
+    return split_domain_port(raw.lower())[0].rstrip(".")
+
+
 def tenant_id_for_host(host: str) -> UUID | None:
     """The tenant that a host name (without port) stands for: `<slug>.<PLATFORM_DOMAIN>` or a domain of its own."""
     known, tenant_id = cached_host(host)
@@ -99,11 +105,11 @@ def tenant_by_slug(slug: str) -> TenantState:
 
 
 def check_served(found: TenantState) -> None:
-    """Raises Problem unless the tenant is active: suspended is 403, not yet provisioned is 404."""
+    """Raises Problem unless the tenant is active: suspended and not yet provisioned are 403."""
     if found.status == TenantStatus.SUSPENDED:
         raise Problem(Code.TENANT_SUSPENDED)
     if found.status != TenantStatus.ACTIVE:
-        raise Problem(Code.NOT_FOUND, "This tenant is not active yet.")
+        raise Problem(Code.NOT_ALLOWED, "This tenant is not active yet.")
 
 
 def hosts_of(found: TenantState) -> set[str]:

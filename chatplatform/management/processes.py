@@ -24,7 +24,9 @@ def web() -> Program:
     if settings.ASGI_SERVER == "uvicorn":
         quiet = ("--no-access-log", "--log-level", "warning", "--timeout-graceful-shutdown", "1")
         return _python("web", "uvicorn", application, "--host", host, "--port", port, *quiet, grace=1.5)
-    return _python("web", "daphne", "-v", "0", "-b", host, "-p", port, application, grace=1.5)
+    return _python(
+        "web", "chatplatform.daphne_server", "-v", "0", "-b", host, "-p", port, application, grace=1.5
+    )
 
 
 def worker() -> Program:

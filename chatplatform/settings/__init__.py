@@ -128,8 +128,8 @@ LLAMA_API_ENDPOINT = env.text(
     "LLAMA_API_ENDPOINT", meaning="Llama models on Ollama, vLLM or llama.cpp; `/v1` is added if missing"
 )
 LLAMA_API_KEY = env.text("LLAMA_API_KEY", secret=True, meaning="Key for the Llama endpoint, if it wants one")
-OPENAI_MODEL = env.text("OPENAI_MODEL", "gpt-4o-mini", meaning="What `auto` means when OpenAI has a key")
-ANTHROPIC_MODEL = env.text("ANTHROPIC_MODEL", "claude-haiku-4-5", meaning="What `auto` means when Anthropic has a key")
+OPENAI_MODEL = env.text("OPENAI_MODEL", "gpt-5.4-mini", meaning="What `auto` means when OpenAI has a key")
+ANTHROPIC_MODEL = env.text("ANTHROPIC_MODEL", "claude-haiku-5-5", meaning="What `auto` means when Anthropic has a key")
 LLAMA_MODEL = env.text("LLAMA_MODEL", "llama3.1", meaning="What `auto` means when only a Llama endpoint is set")
 LOCAL_TOKENS_PER_SECOND = env.decimal(
     "LOCAL_TOKENS_PER_SECOND", 40, meaning="How fast the built-in model types; 0 is at once"
@@ -143,7 +143,7 @@ EMBEDDING_MODEL = env.text(
 
 # --- The web ---------------------------------------------------------------------------------------------------
 INSTALLED_APPS = [
-    "chatplatform",
+    "chatplatform.apps.ChatplatformConfig",
     "unfold",
     "django.contrib.admin",
     "django.contrib.auth",

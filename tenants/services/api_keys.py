@@ -79,6 +79,12 @@ def revoke(public_id: str) -> ApiKey:
     return key
 
 
+def is_usable(public_id: str) -> bool:
+    """Whether the key of this id may be used now."""
+    key = _row(public_id)
+    return key is not None and key.usable
+
+
 def forget(public_id: str) -> None:
     """Drop what is kept of a key."""
     with _lock:

@@ -1,0 +1,42 @@
+"""Answers to requests that no view took."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+from django.template.loader import render_to_string
+
+from chatplatform.api.problem import Code, Problem, as_problem
+
+
+def not_found(request: HttpRequest, exception: Any = None) -> HttpResponse:
+    """Django's handler404."""
+    return page(request, Problem(Code.NOT_FOUND, "There is nothing at this address."))
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    """Django's handler500. The error has been logged; the answer tells nothing of it."""
+    return page(request, Problem(Code.INTERNAL_ERROR))
+
+
+def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
+    """Django's CSRF_FAILURE_VIEW."""
+    return page(request, Problem(Code.NOT_ALLOWED, "The CSRF token is missing or wrong: reload the page."))
+
+
+def page(request: HttpRequest, problem: Problem) -> HttpResponse:
+    """The problem as a page for a browser, as problem+json for a program."""
+    if "text/html" not in request.headers.get("Accept", "") or request.path.startswith("/api/"):
+        return problem.response()
+    template = TEMPLATES.get(problem.code, f"errors/{problem.code.status}.html")
+    html = render_to_string(template, {"problem": problem.body()})
+    return HttpResponse(html, status=problem.code.status, headers=problem.headers)
+
+
+def page_of(request: HttpRequest, error: Exception) -> HttpResponse:
+    """Whatever went wrong, as a page or a problem."""
+    return page(request, as_problem(error))
+
+
+TEMPLATES = {Code.TENANT_SUSPENDED: "errors/tenant_suspended.html"}

@@ -1,0 +1,139 @@
+"""Background work: enqueued by name when the transaction commits, run inside its tenant or not at all.
+
+A job's message carries the tenant; the task's base class enters it before the task's body. Celery's signals are
+not used for that: Celery swallows what a signal handler raises and runs the task anyway.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from typing import Any, ParamSpec, TypeVar
+from uuid import UUID
+
+import structlog
+from asgiref.sync import sync_to_async
+from celery import Task, current_app
+from django.db import connections, transaction
+
+from chatplatform import tenancy
+from chatplatform.observability.context import request_id
+from chatplatform.tenancy import TenantRef
+
+log = structlog.get_logger("chatplatform.jobs")
+P = ParamSpec("P")
+T = TypeVar("T")
+DATABASE_THREADS = 8
+
+
+class PlatformTask(Task):  # type: ignore[type-arg]
+    """A task of the control plane."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        with tenancy.in_platform():
+            return self._run(*args, **kwargs)
+
+    def _run(self, *args: Any, request: str | None = None, **kwargs: Any) -> Any:
+        token = request_id.set(request)
+        try:
+            return super().__call__(*args, **kwargs)
+        finally:
+            request_id.reset(token)
+            close_connections()
+
+
+class TenantTask(PlatformTask):
+    """A task of one tenant; without a tenant in its message it does not run."""
+
+    def __call__(self, *args: Any, tenant: dict[str, str] | None = None, **kwargs: Any) -> Any:
+        if not tenant:
+            raise tenancy.NoTenant(f"The task {self.name} was sent without a tenant.")
+        with tenancy.in_tenant(TenantRef(**{**tenant, "id": UUID(tenant["id"])})):  # type: ignore[arg-type]
+            return self._run(*args, **kwargs)
+
+
+def enqueue_on_commit(task: str, *args: Any, tenant: TenantRef | None = None) -> None:
+    """Send a job by its name once the current transaction has committed (now, if there is none)."""
+    request = request_id.get()
+    transaction.on_commit(lambda: enqueue(task, *args, tenant=tenant, request=request))
+
+
+def enqueue(task: str, *args: Any, tenant: TenantRef | None = None, request: str | None = None) -> bool:
+    """Send a job now. False if the broker is away: who needs the job done has a reconciler for that."""
+    kwargs: dict[str, Any] = {"request": request}
+    if tenant:
+        kwargs["tenant"] = {**asdict(tenant), "id": str(tenant.id)}
+    try:
+        current_app.send_task(task, args=args, kwargs=kwargs, retry=False)
+    except Exception as error:
+        log.warning("job_not_sent", task=task, error=type(error).__name__)
+        return False
+    return True
+
+
+def close_connections() -> None:
+    """Give this thread's database connections back to the pool, unless it is inside a transaction."""
+    for connection in connections.all(initialized_only=True):
+        if not connection.in_atomic_block:
+            connection.close()
+
+
+# --- One event loop per worker process, which all running replies share ------------------------------------------
+_lock = threading.Lock()
+_loop: asyncio.AbstractEventLoop | None = None
+_threads: ThreadPoolExecutor | None = None
+_on_start: list[Callable[[], Coroutine[Any, Any, None]]] = []
+
+
+def on_loop_start(start: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Have a coroutine run in the shared loop from its start (lease renewal, the control bus)."""
+    _on_start.append(start)
+
+
+def start_loop() -> None:
+    """Start the shared loop and what belongs to it; a worker does so before its first job."""
+    _shared_loop()
+
+
+def run_in_loop(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine in the shared loop, in the caller's context, and wait for it in this thread."""
+    return asyncio.run_coroutine_threadsafe(work, _shared_loop()).result()
+
+
+async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run blocking database work in one of a few threads, in the caller's context."""
+
+    def call() -> T:
+        try:
+            return function(*args, **kwargs)
+        finally:
+            close_connections()
+
+    return await sync_to_async(call, thread_sensitive=False, executor=_executor())()
+
+
+def _executor() -> ThreadPoolExecutor:
+    global _threads
+    with _lock:
+        if _threads is None:
+            _threads = ThreadPoolExecutor(DATABASE_THREADS, thread_name_prefix="database")
+        return _threads
+
+
+def _shared_loop() -> asyncio.AbstractEventLoop:
+    global _loop
+    with _lock:
+        if _loop is None:
+            _loop = asyncio.new_event_loop()
+            threading.Thread(target=_run_loop, args=(_loop,), name="replies", daemon=True).start()
+        return _loop
+
+
+def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
+    asyncio.set_event_loop(loop)
+    running = [loop.create_task(start()) for start in _on_start]
+    loop.run_forever()
+    del running

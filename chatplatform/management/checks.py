@@ -1,0 +1,142 @@
+"""What `check_platform` looks at. A check is a function that returns a finding, with a hint if all is not well."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from django.conf import settings
+from django.db import connections
+
+from chatplatform.management import server_checks
+from chatplatform.management.findings import Finding, Status, failed, ok, warning
+from chatplatform.postgres import migrations
+from tenants.models import ApiKey, ConfigurationVersion, Tenant
+from tenants.services import migration
+from tenants.vocabulary import TenantStatus
+
+LEAST_FREE = 1 << 30  # bytes
+SHORTEST_SECRET = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One check, by the name that people read."""
+
+    name: str
+    look: Callable[[], Finding]
+
+    def run(self) -> Finding:
+        """The finding; an exception is one too."""
+        try:
+            return self.look()
+        except Exception as error:
+            first = (str(error).strip().splitlines() or [""])[0]
+            return failed(
+                f"{type(error).__name__}: {first}", "Is the server running, and is its address right?"
+            )
+
+
+def secret_key() -> Finding:
+    if len(settings.SECRET_KEY) < SHORTEST_SECRET:
+        return failed(
+            f"{len(settings.SECRET_KEY)} characters", f"Use {SHORTEST_SECRET} random characters or more."
+        )
+    if settings.DEBUG:
+        return warning("fine, but debug pages are on", "Unset DJANGO_DEBUG wherever strangers can connect.")
+    return ok(f"{len(settings.SECRET_KEY)} characters")
+
+
+def disk() -> Finding:
+    place = next(
+        path for path in (Path(settings.DATA_DIR), *Path(settings.DATA_DIR).parents) if path.exists()
+    )
+    free = shutil.disk_usage(place).free
+    shown = f"{free / (1 << 30):.1f} GiB free at {place}"
+    return (
+        ok(shown)
+        if free >= LEAST_FREE
+        else warning(shown, "PostgreSQL stops when a disk is full: make room.")
+    )
+
+
+def shared_migrations() -> Finding:
+    if migrations.shared_is_current():
+        return ok("the shared tables are current")
+    return failed("migrations are missing", "Run migrate_tenants.")
+
+
+def tenant_migrations() -> Finding:
+    _, late = migration.behind()
+    if not late:
+        return ok(f"{Tenant.objects.count()} tenants, none behind")
+    return failed(
+        f"behind: {', '.join(tenant.slug for tenant in late[:5])} ({len(late)})", "Run migrate_tenants."
+    )
+
+
+def births() -> Finding:
+    stuck = list(Tenant.objects.filter(status=TenantStatus.FAILED).values_list("slug", flat=True))
+    if not stuck:
+        return ok("none failed")
+    return warning(
+        f"failed: {', '.join(stuck)}", "Retry it in the staff console; list_tenants shows the cause."
+    )
+
+
+def keys() -> Finding:
+    platform = [key for key in ApiKey.objects.filter(tenant=None) if key.usable]
+    endless = [key for key in platform if key.expires_at is None]
+    if endless:
+        return warning(
+            f"{len(endless)} platform keys never expire", "Replace them: create_api_key --expires-in."
+        )
+    return ok(f"{len(platform)} platform keys in use, all of them expire")
+
+
+def providers() -> Finding:
+    configured = {
+        "openai": settings.OPENAI_API_KEY,
+        "anthropic": settings.ANTHROPIC_API_KEY,
+        "llama": settings.LLAMA_API_ENDPOINT,
+    }
+    names = [name for name, value in configured.items() if value]
+    if names:
+        return ok(f"configured: {', '.join(names)}, and the built-in local")
+    wanting = ConfigurationVersion.objects.exclude(primary_model__in=["auto", "local"]).exists()
+    hint = "Set OPENAI_API_KEY, ANTHROPIC_API_KEY or LLAMA_API_ENDPOINT."
+    return warning("only the built-in local", hint) if wanting else ok("only the built-in local")
+
+
+CHECKS = (
+    Check("secret key", secret_key),
+    Check("disk", disk),
+    Check("PostgreSQL", server_checks.postgres),
+    Check("pgvector", server_checks.pgvector),
+    Check("application login", server_checks.application_login),
+    Check("shared migrations", shared_migrations),
+    Check("tenants' migrations", tenant_migrations),
+    Check("tenants' births", births),
+    Check("platform keys", keys),
+    Check("cache", lambda: server_checks.valkey(settings.CACHE_URL)),
+    Check("channel layer", lambda: server_checks.valkey(settings.CHANNEL_LAYER_URL)),
+    Check("event log", lambda: server_checks.valkey(settings.EVENT_LOG_URL)),
+    Check("rate limits", lambda: server_checks.valkey(settings.RATE_LIMIT_URL)),
+    Check("broker", server_checks.broker),
+    Check("worker", server_checks.worker),
+    Check("clock of PostgreSQL", server_checks.postgres_clock),
+    Check("clock of Valkey", lambda: server_checks.valkey_clock(settings.EVENT_LOG_URL)),
+    Check("providers", providers),
+)
+
+
+def give_back_connections() -> None:
+    """A check may have left a broken transaction behind; the next one starts afresh."""
+    for connection in connections.all(initialized_only=True):
+        if not connection.in_atomic_block:
+            connection.close()
+
+
+__all__ = ["CHECKS", "Check", "Status", "give_back_connections"]

@@ -1,0 +1,53 @@
+"""`/livez` and `/readyz` (CONTRACT §8)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from asgiref.sync import sync_to_async
+from django.core.cache import cache
+from django.http import HttpRequest, JsonResponse
+
+from chatplatform import tenancy
+from chatplatform.postgres import migrations
+
+_current = False  # migrations on disk do not change while a process runs; once current, always current
+
+
+async def livez(request: HttpRequest) -> JsonResponse:
+    """The process is alive; touches nothing."""
+    return JsonResponse({"status": "ok"})
+
+
+async def readyz(request: HttpRequest) -> JsonResponse:
+    """200 when PostgreSQL answers and is migrated. Valkey is reported, not required: messages are accepted without."""
+    database = await sync_to_async(_database, thread_sensitive=False)()
+    valkey = await sync_to_async(_valkey, thread_sensitive=False)()
+    ready = database == "ok"
+    status = "unavailable" if not ready else "ok" if valkey == "ok" else "degraded"
+    return JsonResponse({"status": status, "database": database, "valkey": valkey}, status=200 if ready else 503)
+
+
+def _database() -> str:
+    global _current
+    from django.db import connection
+
+    try:
+        with tenancy.in_platform(), connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+        _current = _current or migrations.shared_is_current()
+        return "ok" if _current else "migrations are missing"
+    except Exception:
+        return "unavailable"
+    finally:
+        connection.close()
+
+
+def _valkey() -> str:
+    try:
+        with tenancy.in_platform():
+            client: Any = cache.client.get_client()  # type: ignore[attr-defined]
+            client.ping()
+        return "ok"
+    except Exception:
+        return "degraded"

@@ -1,0 +1,150 @@
+"""The platform as real processes: an ASGI server and a Celery worker, beside the provider simulator."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from django.conf import settings
+
+from chatplatform.testing import cast
+from chatplatform.testing.simulator import Simulator, running_simulator
+
+READY_WITHIN = 60.0  # s
+BEAT_EVERY = 1.0  # s; tests do not wait for the production's three
+
+
+@dataclass
+class Live:
+    """A running platform. `keys` are API keys of the tenants by slug; `platform_key` is staff's."""
+
+    port: int
+    simulator: Simulator
+    keys: Mapping[str, str]
+    platform_key: str
+    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def api(self) -> str:
+        return f"{self.url}/api/v1"
+
+    @property
+    def ws(self) -> str:
+        return f"ws://127.0.0.1:{self.port}/ws"
+
+    @property
+    def log(self) -> Path:
+        return settings.DATA_DIR / "live.log"
+
+    def start(self, name: str) -> None:
+        """Start a process by name, as `make run` does."""
+        with self.log.open("ab") as log:
+            self.processes[name] = subprocess.Popen(
+                COMMANDS[name](self.port), stdout=log, stderr=log, env=self.environment, cwd=settings.BASE_DIR
+            )
+
+    def stop(self, name: str) -> None:
+        """Stop a process; one that does not listen is killed."""
+        process = self.processes.pop(name)
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def wait_until_ready(self) -> None:
+        """Wait for the web server and the worker. Raises TimeoutError with the end of their log."""
+        from chatplatform.celery import app
+
+        deadline = time.monotonic() + READY_WITHIN
+        while time.monotonic() < deadline:
+            if _answers(f"{self.url}/readyz") and app.control.ping(timeout=0.5, limit=1):
+                return
+            time.sleep(0.1)
+        raise TimeoutError(self.log.read_text()[-4000:])
+
+
+def _worker(port: int) -> list[str]:
+    arguments = ["worker", "--pool", "threads", "--concurrency", "64", "--without-gossip", "--without-mingle"]
+    return [sys.executable, "-m", "celery", "--quiet", "-A", "chatplatform", *arguments]
+
+
+def _beat(port: int) -> list[str]:
+    schedule = str(settings.DATA_DIR / "live-beat")
+    return [sys.executable, "-m", "celery", "--quiet", "-A", "chatplatform", "beat", "--schedule", schedule, "--pidfile="]
+
+
+COMMANDS = {
+    "daphne": lambda port: [
+        sys.executable, "-m", "chatplatform.daphne_server", "-v", "0", "-b", "127.0.0.1", "-p", str(port),
+        "chatplatform.asgi:application",
+    ],
+    "uvicorn": lambda port: [
+        sys.executable, "-m", "uvicorn", "chatplatform.asgi:application", "--port", str(port), "--log-level", "warning",
+    ],
+    "worker": _worker,
+    "beat": _beat,
+}
+
+
+@contextmanager
+def running_platform(server: str = "daphne") -> Iterator[Live]:
+    """Start everything on free ports, against the servers of this test run."""
+    with ExitStack() as stack:
+        simulator = stack.enter_context(running_simulator())
+        keys = {slug: cast.key(slug) for slug in cast.NAMES}
+        live = Live(free_port(), simulator, keys, cast.key(None))
+        live.environment = {
+            **os.environ,
+            "DJANGO_SETTINGS_MODULE": "chatplatform.settings",
+            "DATA_DIR": str(settings.DATA_DIR),
+            "PORT": str(live.port),
+            "OPENAI_API_KEY": "simulated",
+            "OPENAI_BASE_URL": simulator.openai_url,
+            "ANTHROPIC_API_KEY": "simulated",
+            "ANTHROPIC_BASE_URL": simulator.anthropic_url,
+            "LOCAL_TOKENS_PER_SECOND": "60",
+            "RECONCILE_EVERY": str(BEAT_EVERY),
+            "INTER_TOKEN_TIMEOUT": "3",
+            "LEASE_SECONDS": "3",
+            "LOG_LEVEL": "INFO",
+            "LOG_FORMAT": "json",
+        }
+        for name in (server, "worker", "beat"):
+            live.start(name)
+        try:
+            live.wait_until_ready()
+            yield live
+        finally:
+            for name in list(live.processes):
+                live.stop(name)
+
+
+def free_port() -> int:
+    """A port nobody listens on now."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=1) as response:  # noqa: S310 - our own server
+            return bool(response.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False

@@ -1,0 +1,19 @@
+"""The API, the same on every host, and the probes."""
+
+from __future__ import annotations
+
+from django.urls import include, path
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
+
+from chatplatform.observability import health
+
+app_name = "api"
+schema = {"authentication_classes": [], "permission_classes": []}
+
+urlpatterns = [
+    path("", include("tenants.api.urls")),
+    path("", include("conversations.api.urls")),
+    path("schema", SpectacularAPIView.as_view(**schema), name="schema"),
+    path("docs", SpectacularSwaggerSplitView.as_view(url_name="api:schema", **schema), name="docs"),
+]
+probes = [path("livez", health.livez), path("readyz", health.readyz)]

@@ -1,0 +1,19 @@
+"""URLs of the platform's host: the staff console, the API, metrics."""
+
+from __future__ import annotations
+
+from django.contrib import admin
+from django.urls import include, path
+from django.views.generic import TemplateView
+
+from chatplatform import urls_api
+
+handler404 = "chatplatform.api.views.not_found"
+handler500 = "chatplatform.api.views.server_error"
+
+urlpatterns = [
+    path("admin/", admin.site.urls),
+    path("api/v1/", include(urls_api)),
+    *urls_api.probes,
+    path("", TemplateView.as_view(template_name="landing.html"), name="landing"),
+]

@@ -1,0 +1,68 @@
+"""The cast and the stage of all tests.
+
+One PostgreSQL and one Valkey per run, migrated once; two tenants, Acme and Globex, made once; a transaction per test.
+`live` is the platform as real processes: web server, worker, and the provider simulator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from django.conf import settings
+
+from chatplatform import embedded, tenancy
+from chatplatform.testing.live import Live, running_platform
+from tenants.selectors import TenantState
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[embedded.Servers]:
+    """A PostgreSQL and a Valkey of this run's own."""
+    with embedded.ensure(settings.DATA_DIR) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(servers: embedded.Servers, django_db_blocker: pytest.FixtureRequest) -> Iterator[None]:
+    """Replaces pytest-django's: the database is this run's own, and has two tenants in it."""
+    from django.db import connections
+
+    from chatplatform.testing import cast
+
+    with django_db_blocker.unblock():  # type: ignore[attr-defined]
+        cast.prepare()
+        yield
+        for connection in connections.all():
+            connection.close()
+        connections["default"].close_pool()  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def acme(db: None) -> TenantState:
+    """The first tenant."""
+    from chatplatform.testing import cast
+
+    return cast.state("acme")
+
+
+@pytest.fixture
+def globex(db: None) -> TenantState:
+    """The second tenant, which must never be seen from the first."""
+    from chatplatform.testing import cast
+
+    return cast.state("globex")
+
+
+@pytest.fixture
+def in_acme(acme: TenantState) -> Iterator[TenantState]:
+    """Inside the first tenant."""
+    with tenancy.in_tenant(acme.ref):
+        yield acme
+
+
+@pytest.fixture(scope="session")
+def live(django_db_setup: None, django_db_blocker: pytest.FixtureRequest) -> Iterator[Live]:
+    """The platform as real processes, with its own keys for both tenants."""
+    with django_db_blocker.unblock(), running_platform() as platform:  # type: ignore[attr-defined]
+        yield platform

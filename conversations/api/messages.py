@@ -1,0 +1,128 @@
+"""Messages and their replies' events over REST: the views that wait without holding a thread."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from asgiref.sync import sync_to_async
+from django.db import transaction
+from django.http.response import HttpResponseBase
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from chatplatform.api.problem import Code, Problem, invalid
+from conversations import selectors
+from conversations.api import serializers, sse
+from conversations.api.views import PAGE, paginated, refuse_choices
+from conversations.models import Reply
+from conversations.services import access, turns
+from conversations.services.turns import Accepted, Options
+from conversations.streaming import events, reader
+from conversations.vocabulary import ReplyStatus
+from tenants.api import idempotency
+from tenants.api.base import AsyncApiView
+from tenants.auth.authentication import BearerAuthentication, VisitorAuthentication
+
+REPLAYED = {"Idempotent-Replayed": "true"}
+FAILURES = {Code.PROVIDER_ERROR, Code.PROVIDER_UNAVAILABLE, Code.DEADLINE_EXCEEDED}
+EVENT_STREAM = {(200, "text/event-stream"): OpenApiTypes.STR}
+
+
+class Messages(AsyncApiView):
+    authentication_classes = [BearerAuthentication, VisitorAuthentication]
+
+    @extend_schema(parameters=PAGE, responses=serializers.MessageShape(many=True))
+    async def get(self, request: Request, conversation_id: UUID) -> Response:
+        return await sync_to_async(self._list)(request, conversation_id)
+
+    def _list(self, request: Request, conversation_id: UUID) -> Response:
+        conversation = access.access_conversation(self.principal, conversation_id)
+        return paginated(request, selectors.messages_of(conversation), "id", selectors.message_as_json)
+
+    @extend_schema(request=serializers.NewMessage, responses={(200, "application/json"): serializers.TurnShape, **EVENT_STREAM})
+    async def post(self, request: Request, conversation_id: UUID) -> HttpResponseBase:
+        accepted, replayed, stream = await sync_to_async(self._accept)(request, conversation_id)
+        headers = REPLAYED if replayed else {}
+        reply_id = accepted.reply.pk
+        if stream:
+            return sse.response(reader.follow(conversation_id, reply_id), **headers)
+        if accepted.reply.running:
+            async for _ in reader.follow(conversation_id, reply_id):
+                pass
+        return await sync_to_async(_turn)(reply_id, headers)
+
+    def _accept(self, request: Request, conversation_id: UUID) -> tuple[Accepted, bool, bool]:
+        """The turn, whether it is a repeated request's, and whether it is to be streamed."""
+        refuse_choices(self.principal, request.data)
+        conversation = access.access_conversation(self.principal, conversation_id)
+        wanted = serializers.NewMessage(data=request.data)
+        wanted.is_valid(raise_exception=True)
+        values = wanted.validated_data
+        options = Options(values["use_cache"], values.get("max_tokens"), tuple(values.get("tools") or ()))
+        if "Idempotency-Key" not in request.headers:
+            return turns.accept(conversation, values["content"], options=options), False, values["stream"]
+        record, fresh = idempotency.claim(self.principal, request)
+        if not fresh:
+            return _replayed(record, values["stream"]), True, values["stream"]
+        try:
+            with transaction.atomic():
+                accepted = turns.accept(conversation, values["content"], options=options)
+                record.reply_id = accepted.reply.pk
+                record.save(update_fields=["reply_id"])
+        except Exception:
+            record.delete()
+            raise
+        return accepted, False, values["stream"]
+
+
+def _replayed(record: Any, stream: bool) -> Accepted:
+    """The turn that this key began. Raises Problem while it runs, unless the caller wants its stream."""
+    rows = Reply.objects.select_related("message", "user_message")
+    reply = rows.filter(pk=record.reply_id).first() if record.reply_id else None
+    if reply is None or (reply.running and not stream):
+        raise Problem(Code.IDEMPOTENCY_IN_PROGRESS)
+    return Accepted(reply.user_message, reply, repeated=True)
+
+
+def _turn(reply_id: UUID, headers: dict[str, str]) -> Response:
+    """The answer to a message that was not streamed. Raises Problem for a failed reply, with the reply inside."""
+    reply = Reply.objects.select_related("message", "user_message").get(pk=reply_id)
+    shown = selectors.reply_as_json(reply)
+    if reply.status == ReplyStatus.FAILED:
+        code = Code(reply.error_code) if reply.error_code in FAILURES else Code.PROVIDER_ERROR
+        raise Problem(code, reply.error_detail, headers=headers, reply=shown)
+    return Response(
+        {"user_message": selectors.message_as_json(reply.user_message), "reply": shown}, headers=headers
+    )
+
+
+class ReplyEvents(AsyncApiView):
+    authentication_classes = [BearerAuthentication, VisitorAuthentication]
+
+    @extend_schema(
+        parameters=[OpenApiParameter("Last-Event-ID", str, OpenApiParameter.HEADER)],
+        responses={**EVENT_STREAM, 204: None},
+    )
+    async def get(self, request: Request, conversation_id: UUID, reply_id: UUID) -> HttpResponseBase:
+        after = request.headers.get("Last-Event-ID") or None
+        if after is not None:
+            _check_cursor(after)
+        reply = await sync_to_async(self._reply)(conversation_id, reply_id)
+        if not reply.running and after is not None and not await reader.replay(reader.Cursor(str(reply_id), after)):
+            return Response(status=204)
+        return sse.response(reader.follow(conversation_id, reply_id, after))
+
+    def _reply(self, conversation_id: UUID, reply_id: UUID) -> Reply:
+        return access.access_reply(access.access_conversation(self.principal, conversation_id), reply_id)
+
+
+def _check_cursor(after: str) -> None:
+    try:
+        events.position(after)
+    except ValueError as error:
+        raise invalid("Last-Event-ID", str(error)) from error
+
+

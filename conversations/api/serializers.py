@@ -1,0 +1,168 @@
+"""What requests may hold, and the shapes of answers for the OpenAPI schema (CONTRACT §5)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+
+from chatplatform.api.fields import Flag, Number, Object, Text, Whole
+from conversations.services.content import LARGEST
+from conversations.vocabulary import ConversationStatus, Rating, ReplyStatus, Role
+
+
+class EndUser(serializers.Serializer[Any]):
+    external_id = Text(max_length=200)
+    name = Text(max_length=200, required=False, allow_blank=True)
+    email = serializers.EmailField(required=False, allow_blank=True)
+    attributes = Object(required=False)
+
+    def to_internal_value(self, data: Any) -> Any:
+        # A plain string is taken as the external id.
+        return super().to_internal_value({"external_id": data} if isinstance(data, str) else data)
+
+
+@extend_schema_field({"oneOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]})
+class ModelNames(serializers.Field):  # type: ignore[type-arg]
+    """A model's name, or a list of at most ten."""
+
+    def to_internal_value(self, data: Any) -> list[str]:
+        names = [data] if isinstance(data, str) else data
+        if not isinstance(names, list) or len(names) > 10:
+            raise serializers.ValidationError("A name, or a list of at most ten.")
+        if not all(isinstance(name, str) and 0 < len(name) <= 200 for name in names):
+            raise serializers.ValidationError("Names of 1 to 200 characters.")
+        return names
+
+    def to_representation(self, value: Any) -> Any:
+        return value
+
+
+class NewConversation(serializers.Serializer[Any]):
+    model = Text(required=False, allow_null=True, max_length=200)
+    fallback_model = ModelNames(required=False, allow_null=True)
+    temperature = Number(required=False, allow_null=True, min_value=0, max_value=2)
+    system_prompt = Text(required=False, allow_null=True, allow_blank=True, max_length=100_000)
+    end_user = EndUser(required=False, allow_null=True)
+    channel = Text(required=False, max_length=40)
+    metadata = Object(required=False)
+
+
+class NewMessage(serializers.Serializer[Any]):
+    # Length and characters are checked by conversations.services.content, once for all edges.
+    content = serializers.JSONField(help_text=f"Text of at most {LARGEST:,} bytes of UTF-8")
+    stream = Flag(default=False)
+    use_cache = Flag(default=True)
+    max_tokens = Whole(required=False, allow_null=True, min_value=1, max_value=1_000_000)
+    tools = serializers.ListField(child=Text(max_length=100), required=False, allow_null=True, max_length=50)
+
+
+class NewFeedback(serializers.Serializer[Any]):
+    rating = serializers.ChoiceField(choices=Rating.choices)
+    comment = Text(required=False, allow_null=True, allow_blank=True, max_length=4000)
+
+
+class NewRating(serializers.Serializer[Any]):
+    stars = Whole(min_value=1, max_value=5)
+    comment = Text(required=False, allow_null=True, allow_blank=True, max_length=4000)
+
+
+class NewEscalation(serializers.Serializer[Any]):
+    reason = Text(required=False, allow_null=True, allow_blank=True, max_length=4000)
+
+
+class NewTicket(serializers.Serializer[Any]):
+    conversation_id = serializers.UUIDField()
+    origin = Text(required=False, allow_null=True, max_length=300)
+
+
+class TokenUsageShape(serializers.Serializer[Any]):
+    input_tokens = serializers.IntegerField()
+    cached_input_tokens = serializers.IntegerField()
+    cache_write_input_tokens = serializers.IntegerField()
+    output_tokens = serializers.IntegerField()
+
+
+class SourceShape(serializers.Serializer[Any]):
+    title = serializers.CharField()
+    url = serializers.CharField(allow_null=True)
+    document_id = serializers.CharField()
+    quote = serializers.CharField()
+    score = serializers.FloatField()
+
+
+class ErrorShape(serializers.Serializer[Any]):
+    code = serializers.CharField()
+    detail = serializers.CharField()
+
+
+class TimingShape(serializers.Serializer[Any]):
+    queued_ms = serializers.IntegerField(allow_null=True)
+    first_token_ms = serializers.IntegerField(allow_null=True)
+    total_ms = serializers.IntegerField(allow_null=True)
+
+
+class ReplyShape(serializers.Serializer[Any]):
+    id = serializers.UUIDField()
+    status = serializers.ChoiceField(choices=ReplyStatus.choices)
+    content = serializers.CharField()
+    model = serializers.CharField(allow_null=True)
+    provider = serializers.CharField(allow_null=True)
+    finish_reason = serializers.ChoiceField(
+        choices=["stop", "length", "tool_calls", "content_filter", "cancelled", "error"], allow_null=True
+    )
+    usage = TokenUsageShape()
+    cost_usd = serializers.CharField()
+    cache = serializers.ChoiceField(choices=["exact", "semantic"], allow_null=True)
+    sources = SourceShape(many=True)
+    attempts = serializers.IntegerField()
+    degraded = serializers.BooleanField()
+    notice = serializers.CharField(allow_null=True)
+    error = ErrorShape(allow_null=True)
+    timing = TimingShape()
+    created_at = serializers.DateTimeField()
+    completed_at = serializers.DateTimeField(allow_null=True)
+
+
+class MessageShape(serializers.Serializer[Any]):
+    id = serializers.UUIDField()
+    role = serializers.ChoiceField(choices=Role.choices)
+    content = serializers.CharField()
+    created_at = serializers.DateTimeField()
+    reply = ReplyShape(allow_null=True)
+
+
+class TurnShape(serializers.Serializer[Any]):
+    user_message = MessageShape()
+    reply = ReplyShape()
+
+
+class EndUserShape(serializers.Serializer[Any]):
+    external_id = serializers.CharField(allow_null=True)
+    name = serializers.CharField(required=False)
+    email = serializers.CharField(required=False)
+    attributes = serializers.DictField(required=False)
+
+
+class ConversationShape(serializers.Serializer[Any]):
+    id = serializers.UUIDField()
+    tenant = serializers.CharField()
+    status = serializers.ChoiceField(choices=ConversationStatus.choices)
+    channel = serializers.CharField()
+    end_user = EndUserShape(allow_null=True)
+    model = serializers.CharField(allow_null=True)
+    metadata = serializers.DictField()
+    greeting = serializers.CharField()
+    created_at = serializers.DateTimeField()
+    updated_at = serializers.DateTimeField()
+
+
+class FeedbackShape(serializers.Serializer[Any]):
+    rating = serializers.ChoiceField(choices=Rating.choices)
+    comment = serializers.CharField(allow_null=True)
+
+
+class TicketShape(serializers.Serializer[Any]):
+    ticket = serializers.CharField()
+    expires_in = serializers.IntegerField(help_text="Seconds")

@@ -1,0 +1,145 @@
+"""Conversations over REST."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from asgiref.sync import async_to_sync
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from chatplatform.api.pagination import Pages
+from chatplatform.api.problem import Code, Problem, invalid
+from conversations import selectors
+from conversations.api import serializers
+from conversations.models import Conversation
+from conversations.services import access, conversations, tickets, turns
+from tenants.api.base import ApiView
+from tenants.auth.authentication import BearerAuthentication, VisitorAuthentication
+
+NOT_FOR_CONTACTS = ("model", "fallback_model", "system_prompt", "temperature", "end_user", "tools")
+PAGE = [
+    OpenApiParameter("cursor", str, description="From `next` or `previous`"),
+    OpenApiParameter("page_size", int, description="1 to 200, default 50"),
+]
+
+
+class ChatView(ApiView):
+    """For API keys with the scope `chat`, and for visitors on the tenant's own pages."""
+
+    authentication_classes = [BearerAuthentication, VisitorAuthentication]
+
+    def conversation(self, conversation_id: UUID) -> Conversation:
+        return access.access_conversation(self.principal, conversation_id)
+
+
+def refuse_choices(principal: Any, body: dict[str, Any]) -> None:
+    """End users do not choose models, prompts or tools. Raises Problem `not_allowed`."""
+    chosen = [name for name in NOT_FOR_CONTACTS if body.get(name) is not None]
+    if principal.is_contact and chosen:
+        raise Problem(Code.NOT_ALLOWED, f"An end user may not choose {chosen[0]}.")
+
+
+def paginated(request: Request, rows: Any, ordering: str, shape: Any) -> Response:
+    pages = Pages(ordering)
+    page = pages.paginate_queryset(rows, request)
+    return pages.get_paginated_response([shape(row) for row in page or []])
+
+
+class Conversations(ChatView):
+    @extend_schema(request=serializers.NewConversation, responses={201: serializers.ConversationShape})
+    def post(self, request: Request) -> Response:
+        refuse_choices(self.principal, request.data)
+        wanted = serializers.NewConversation(data=request.data)
+        wanted.is_valid(raise_exception=True)
+        values = {name: value for name, value in wanted.validated_data.items() if value is not None}
+        if end_user := values.pop("end_user", None):
+            values["contact"] = conversations.contact_for(**end_user)
+        elif self.principal.is_contact:
+            values["contact"] = conversations.Contact.objects.get(pk=self.principal.contact_id)
+        return Response(selectors.conversation_as_json(conversations.begin(**values)), status=201)
+
+    @extend_schema(parameters=PAGE, responses=serializers.ConversationShape(many=True))
+    def get(self, request: Request) -> Response:
+        rows = Conversation.objects.select_related("contact")
+        if self.principal.is_contact:
+            rows = rows.filter(contact_id=self.principal.contact_id)
+        return paginated(request, rows, "-id", selectors.conversation_as_json)
+
+
+class OneConversation(ChatView):
+    @extend_schema(responses=serializers.ConversationShape)
+    def get(self, request: Request, conversation_id: UUID) -> Response:
+        return Response(selectors.conversation_as_json(self.conversation(conversation_id)))
+
+
+class OneReply(ChatView):
+    @extend_schema(responses=serializers.ReplyShape)
+    def get(self, request: Request, conversation_id: UUID, reply_id: UUID) -> Response:
+        reply = access.access_reply(self.conversation(conversation_id), reply_id)
+        return Response(selectors.reply_as_json(reply))
+
+
+class Cancel(ChatView):
+    @extend_schema(request=None, responses={202: serializers.ReplyShape})
+    def post(self, request: Request, conversation_id: UUID, reply_id: UUID) -> Response:
+        reply = access.access_reply(self.conversation(conversation_id), reply_id)
+        return Response(selectors.reply_as_json(turns.cancel(reply)), status=202)
+
+
+class GiveFeedback(ChatView):
+    @extend_schema(request=serializers.NewFeedback, responses=serializers.FeedbackShape)
+    def post(self, request: Request, conversation_id: UUID, message_id: UUID) -> Response:
+        message = access.access_assistant_message(self.conversation(conversation_id), message_id)
+        wanted = serializers.NewFeedback(data=request.data)
+        wanted.is_valid(raise_exception=True)
+        given = conversations.give_feedback(
+            message, wanted.validated_data["rating"], wanted.validated_data.get("comment")
+        )
+        return Response({"rating": given.rating, "comment": given.comment})
+
+
+class Rate(ChatView):
+    @extend_schema(request=serializers.NewRating, responses=serializers.ConversationShape)
+    def post(self, request: Request, conversation_id: UUID) -> Response:
+        wanted = serializers.NewRating(data=request.data)
+        wanted.is_valid(raise_exception=True)
+        rated = conversations.rate(
+            self.conversation(conversation_id), wanted.validated_data["stars"], wanted.validated_data.get("comment")
+        )
+        return Response(selectors.conversation_as_json(rated))
+
+
+class Resolve(ChatView):
+    @extend_schema(request=None, responses=serializers.ConversationShape)
+    def post(self, request: Request, conversation_id: UUID) -> Response:
+        resolved = conversations.resolve(self.conversation(conversation_id))
+        return Response(selectors.conversation_as_json(resolved))
+
+
+class Escalate(ChatView):
+    @extend_schema(request=serializers.NewEscalation, responses=serializers.ConversationShape)
+    def post(self, request: Request, conversation_id: UUID) -> Response:
+        wanted = serializers.NewEscalation(data=request.data)
+        wanted.is_valid(raise_exception=True)
+        escalated = conversations.escalate(self.conversation(conversation_id), wanted.validated_data.get("reason"))
+        return Response(selectors.conversation_as_json(escalated))
+
+
+class Tickets(ChatView):
+    idempotent = False
+
+    @extend_schema(request=serializers.NewTicket, responses={201: serializers.TicketShape})
+    def post(self, request: Request) -> Response:
+        wanted = serializers.NewTicket(data=request.data)
+        wanted.is_valid(raise_exception=True)
+        origin = wanted.validated_data.get("origin")
+        if origin is not None and "://" not in origin:
+            raise invalid("origin", "An origin such as https://shop.example.")
+        conversation = self.conversation(wanted.validated_data["conversation_id"])
+        ticket = async_to_sync(tickets.issue)(
+            conversation, origin, self.principal.contact_id, self.principal.credential
+        )
+        return Response({"ticket": ticket, "expires_in": tickets.LIFETIME}, status=201)

@@ -1,0 +1,260 @@
+"""Conversations over WebSocket (CONTRACT §6).
+
+A socket is an edge: it parses frames, calls a service, and passes on what the event log says. One task per socket
+sends everything, in order; replays are queued between the live events, so nothing is lost or doubled in between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+import uuid
+from collections import OrderedDict
+from typing import Any
+from uuid import UUID
+
+import orjson
+import structlog
+from channels.exceptions import StopConsumer
+from channels.generic.websocket import AsyncWebsocketConsumer
+
+from chatplatform import jobs, tenancy
+from chatplatform.api.problem import Code, Problem, as_problem, invalid
+from conversations import sockets
+from conversations.services import access, handshake, turns
+from conversations.services.turns import Options
+from conversations.streaming import events, reader
+from conversations.streaming.events import Event
+from conversations.streaming.hub import Resume, Subscription, hub
+from conversations.streaming.reader import Cursor
+from tenants.auth.principal import Principal
+
+log = structlog.get_logger("conversations.socket")
+MALFORMED, TOO_MANY = 4400, 4429
+LARGEST_FRAME = 700_000  # characters: 100,000 bytes of text, each escaped as \\uXXXX, and the rest of the frame
+BURST, PER_SECOND = 200, 40  # frames a socket may send at once, and go on sending
+GRACE = 2.0  # s that a client has to resume a reply before this socket replays it unasked
+FOLLOWED = 8  # replies whose cursors are kept
+BAD_FRAMES = 20  # frames that are no JSON object before the socket is closed
+
+
+class Refusing(AsyncWebsocketConsumer):  # type: ignore[misc]
+    """Can refuse a handshake with an HTTP status, where the server knows how."""
+
+    channel_layer_alias = None
+
+    async def dispatch(self, message: dict[str, Any]) -> None:
+        # The base class hops through a thread to clean up database connections at every frame; none is used here.
+        await getattr(self, message["type"].replace(".", "_"))(message)
+
+    async def refuse(self, problem: Problem) -> None:
+        if "websocket.http.response" in self.scope.get("extensions", {}):
+            headers = [(b"content-type", b"application/problem+json")]
+            await self.base_send(
+                {"type": "websocket.http.response.start", "status": problem.code.status, "headers": headers}
+            )
+            await self.base_send({"type": "websocket.http.response.body", "body": orjson.dumps(problem.body())})
+        else:
+            await self.close()
+        raise StopConsumer
+
+
+class NotFound(Refusing):
+    """Any other path."""
+
+    async def connect(self) -> None:
+        await self.refuse(Problem(Code.NOT_FOUND))
+
+
+class Conversation(Refusing):
+    """One socket of one conversation."""
+
+    conversation_id: UUID
+    tenant_id: UUID
+    credential: str
+
+    async def connect(self) -> None:
+        self.conversation_id = self.scope["url_route"]["kwargs"]["conversation_id"]
+        try:
+            self.principal: Principal = await handshake.admit(self.scope, self.conversation_id)
+        except Exception as error:
+            await self.refuse(as_problem(error))
+        assert self.principal.tenant is not None
+        self.tenant = self.principal.tenant.ref
+        self.tenant_id, self.credential = self.tenant.id, self.principal.credential
+        self.identity = uuid.uuid4().hex
+        self.cursors: OrderedDict[str, Cursor] = OrderedDict()
+        self.allowance, self.allowed_at, self.bad_frames = float(BURST), time.monotonic(), 0
+        with tenancy.in_tenant(self.tenant):
+            self.channel_name_of_events, self.subscription = await hub().subscribe(self.conversation_id)
+            self.sender = asyncio.create_task(self._send_all(self.subscription))
+        await self.accept()
+        sockets.opened.add(self)
+
+    async def disconnect(self, code: int) -> None:
+        sockets.opened.discard(self)
+        if hasattr(self, "sender"):
+            self.sender.cancel()
+            with tenancy.in_tenant(self.tenant):
+                await hub().leave(self.channel_name_of_events, self.subscription)
+
+    # --- Frames from the client ------------------------------------------------------------------------------
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        if not self._within_allowance():
+            await self.close(TOO_MANY)
+            return
+        client_id = None
+        try:
+            frame = self._parsed(text_data)
+            client_id = frame.get("client_id") if isinstance(frame.get("client_id"), str) else None
+            handle = FRAMES.get(frame["type"]) if isinstance(frame.get("type"), str) else None
+            if handle is None:
+                raise invalid("type", f"One of {', '.join(FRAMES)}.")
+            with tenancy.in_tenant(self.tenant):
+                await handle(self, frame)
+        except Exception as error:
+            await self._say_refused(as_problem(error), client_id)
+
+    def _within_allowance(self) -> bool:
+        now = time.monotonic()
+        self.allowance = min(BURST, self.allowance + (now - self.allowed_at) * PER_SECOND) - 1
+        self.allowed_at = now
+        return self.allowance >= 0
+
+    def _parsed(self, text: str | None) -> dict[str, Any]:
+        if text is None:
+            raise Problem(Code.MALFORMED, "Frames are JSON text, not binary.")
+        if len(text) > LARGEST_FRAME:
+            raise Problem(Code.TOO_LARGE, "The frame is too large.")
+        try:
+            frame = orjson.loads(text)
+        except orjson.JSONDecodeError as error:
+            raise Problem(Code.MALFORMED, f"The frame is not JSON: {error}") from error
+        if not isinstance(frame, dict):
+            raise Problem(Code.MALFORMED, "A frame is a JSON object.")
+        return frame
+
+    async def _say_refused(self, problem: Problem, client_id: str | None) -> None:
+        named = {} if client_id is None else {"client_id": client_id[:128]}
+        await self._send_json({"type": "error", **named, "error": problem.body()})
+        if problem.code is Code.MALFORMED:
+            self.bad_frames += 1
+            if self.bad_frames >= BAD_FRAMES:
+                await self.close(MALFORMED)
+
+    async def _message(self, frame: dict[str, Any]) -> None:
+        client_id, use_cache = frame.get("client_id"), frame.get("use_cache", True)
+        if not isinstance(client_id, str) or not 0 < len(client_id) <= 128:
+            raise invalid("client_id", "Text of 1 to 128 characters.")
+        if not isinstance(use_cache, bool):
+            raise invalid("use_cache", "Must be true or false.")
+        accepted = await jobs.in_thread(self._accept, frame.get("content"), client_id, use_cache)
+        reply_id = str(accepted.reply.pk)
+        kind, data = accepted.event
+        if accepted.repeated and reply_id in self.cursors:
+            await self._send_text(Event(reply_id, self.cursors[reply_id].value or "0-0", kind, data).frame())
+        else:
+            # Through the log, where `accepted` is the first event; or from PostgreSQL if there is no log.
+            self.subscription.push(Resume(reply_id, unless_known=True))
+
+    def _accept(self, content: Any, client_id: str, use_cache: bool) -> turns.Accepted:
+        conversation = access.access_conversation(self.principal, self.conversation_id)
+        options = Options(use_cache=use_cache)
+        return turns.accept(conversation, content, options=options, client_id=client_id, origin=self.identity)
+
+    async def _resume(self, frame: dict[str, Any]) -> None:
+        after = frame.get("after")
+        if after is not None and not isinstance(after, str):
+            raise invalid("after", "A cursor.")
+        try:
+            events.position(after or "0-0")
+        except ValueError as error:
+            raise invalid("after", str(error)) from error
+        reply_id = await self._own_reply(frame)
+        self.subscription.push(Resume(reply_id, after or ""))
+
+    async def _cancel(self, frame: dict[str, Any]) -> None:
+        reply_id = await self._own_reply(frame)
+        await jobs.in_thread(lambda: turns.cancel(self._reply(UUID(reply_id))))
+
+    async def _ack(self, frame: dict[str, Any]) -> None:
+        """How far the client has got; kept for the window that slow clients are held to."""
+
+    async def _own_reply(self, frame: dict[str, Any]) -> str:
+        try:
+            reply_id = UUID(frame.get("reply_id"))
+        except (ValueError, TypeError, AttributeError) as error:
+            raise invalid("reply_id", "The id of a reply.") from error
+        return str((await jobs.in_thread(self._reply, reply_id)).pk)
+
+    def _reply(self, reply_id: UUID) -> Any:
+        return access.access_reply(access.access_conversation(self.principal, self.conversation_id), reply_id)
+
+    # --- Frames to the client --------------------------------------------------------------------------------
+    async def _send_all(self, subscription: Subscription) -> None:
+        joined = time.monotonic()
+        try:
+            while True:
+                item = await subscription.next()
+                if isinstance(item, Resume):
+                    await self._replay(item)
+                elif item is None:
+                    for cursor in list(self.cursors.values()):
+                        await self._send_events(await reader.replay(cursor))
+                elif item.kind == "message":
+                    await self._pass_on(item)
+                elif item.kind == "accepted" or item.reply_id in self.cursors:
+                    await self._live(item)
+                else:
+                    # A reply that began before this socket: its client most likely is about to resume it.
+                    wait = max(0.0, GRACE - (time.monotonic() - joined))
+                    wish = Resume(item.reply_id, unless_known=True)
+                    asyncio.get_running_loop().call_later(wait, subscription.push, wish)
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            log.exception("socket_sender_failed")
+            await self.close(1011)
+
+    async def _live(self, event: Event) -> None:
+        if self._cursor(event.reply_id).passes(event):
+            await self._send_text(event.frame())
+
+    async def _replay(self, wish: Resume) -> None:
+        if wish.unless_known and wish.reply_id in self.cursors:
+            return
+        cursor = self._cursor(wish.reply_id)
+        cursor.value = wish.after
+        await self._send_events(await reader.replay(cursor))
+
+    async def _pass_on(self, event: Event) -> None:
+        data = orjson.loads(event.data)
+        if data["origin"] != self.identity:
+            await self._send_json({"type": "message", "message": data["message"]})
+
+    def _cursor(self, reply_id: str) -> Cursor:
+        cursor = self.cursors.setdefault(reply_id, Cursor(reply_id))
+        self.cursors.move_to_end(reply_id)
+        while len(self.cursors) > FOLLOWED:
+            self.cursors.popitem(last=False)
+        return cursor
+
+    async def _send_events(self, found: list[Event]) -> None:
+        for event in found:
+            await self._send_text(event.frame())
+
+    async def _send_json(self, frame: dict[str, Any]) -> None:
+        await self._send_text(orjson.dumps(frame).decode())
+
+    async def _send_text(self, text: str) -> None:
+        with contextlib.suppress(RuntimeError):  # the server closed the socket in between
+            await self.send(text_data=text)
+
+
+FRAMES = {
+    "message": Conversation._message,
+    "resume": Conversation._resume,
+    "cancel": Conversation._cancel,
+    "ack": Conversation._ack,
+}

@@ -1,0 +1,2 @@
+def retrieve(question, *, limit=4):
+    return ()

@@ -1,0 +1,72 @@
+"""Finds replies that nobody is at and has them generated; re-sends last events that a crash swallowed.
+
+Runs every few seconds over the shared work table. Safe to run twice at once.
+"""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import structlog
+from asgiref.sync import async_to_sync
+from django.conf import settings
+from django.db import transaction
+
+from chatplatform import jobs, tenancy
+from chatplatform.api.problem import Code
+from conversations import selectors
+from conversations.models import Reply, Work
+from conversations.models.work import WorkState
+from conversations.services import leases, settlement
+from conversations.services.settlement import Outcome
+from conversations.services.turns import GENERATE
+from conversations.streaming.writer import ReplyWriter
+from conversations.vocabulary import ReplyStatus, ResetReason
+
+log = structlog.get_logger("conversations.reconciler")
+
+
+def reconcile() -> int:
+    """One look over the work table; returns how many rows needed something."""
+    found = leases.orphans()
+    for reply_id, tenant, state, attempts in found:
+        with tenancy.in_tenant(tenant):
+            if state == WorkState.SETTLED:
+                announce_end(reply_id)
+            elif attempts >= settings.MAX_ATTEMPTS:
+                _give_up(reply_id)
+            else:
+                jobs.enqueue(GENERATE, str(reply_id), tenant=tenant)
+        log.info("reconciled", reply=str(reply_id), state=state, attempts=attempts)
+    return len(found)
+
+
+def announce_end(reply_id: UUID) -> None:
+    """Send the last event of a settled reply, with its whole text before it, and take it off the work table."""
+    reply = selectors.reply_or_none(reply_id)
+    if reply is None or async_to_sync(_announce_end)(reply):
+        leases.done(reply_id)
+
+
+async def _announce_end(reply: Reply) -> bool:
+    writer = ReplyWriter(reply.conversation_id, reply.pk, reply.attempt)
+    writer.restart(ResetReason.RESTART)
+    writer.add(reply.message.content)
+    return await writer.end(reply.status, selectors.reply_as_json(reply))
+
+
+def _give_up(reply_id: UUID) -> None:
+    """A reply whose attempts all died: fail it clearly, instead of killing workers for ever."""
+    with transaction.atomic():
+        with tenancy.in_platform():
+            work = Work.objects.select_for_update().filter(id=reply_id, lease_expires_at=None).first()
+        reply = Reply.objects.select_related("message").filter(pk=reply_id).first()
+        if work is None or reply is None:
+            return
+        text = reply.message.content
+        outcome = Outcome(
+            ReplyStatus.FAILED, text, "error", error_code=str(Code.INTERNAL_ERROR),
+            error_detail=f"Given up after {reply.attempt} attempts.",
+        )
+        settlement.settle(reply_id, reply.attempt, outcome)
+    announce_end(reply_id)

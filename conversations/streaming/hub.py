@@ -1,0 +1,148 @@
+"""One subscription connection per process, fanned out in memory to all readers of that process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from dataclasses import dataclass
+from uuid import UUID
+from weakref import WeakKeyDictionary
+
+import structlog
+from django.conf import settings
+from redis.asyncio import Redis
+from redis.asyncio.client import PubSub
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from conversations.streaming.event_log import channel
+from conversations.streaming.events import Event
+
+log = structlog.get_logger("conversations.hub")
+LONGEST_QUEUE = 4096
+PAUSE = 0.5  # s between two tries to connect
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """A reader's own wish, queued between the events so that it is met in their order: replay one reply.
+
+    `after` is a cursor, or empty for all of it. `unless_known`: not if the reader follows that reply already.
+    """
+
+    reply_id: str
+    after: str = ""
+    unless_known: bool = False
+
+
+class Subscription:
+    """The live events of one conversation. Bounded: a reader that falls behind is told to replay the log."""
+
+    def __init__(self) -> None:
+        self._events: deque[Event | Resume | None] = deque()
+        self._wake = asyncio.Event()
+
+    def push(self, item: Event | Resume | None) -> None:
+        """Add an event or a wish; None means that events may have been missed: read the log again."""
+        if item is None or len(self._events) >= LONGEST_QUEUE:
+            wishes = [kept for kept in self._events if isinstance(kept, Resume)][-100:]
+            self._events.clear()
+            self._events.extend([None, *wishes])
+        if item is not None:
+            self._events.append(item)
+        self._wake.set()
+
+    async def next(self) -> Event | Resume | None:
+        """The next item; None: events may have been missed, read the log again from your cursor."""
+        while not self._events:
+            self._wake.clear()
+            await self._wake.wait()
+        return self._events.popleft()
+
+
+class Hub:
+    """Subscribes to a conversation's channel for as long as this process has a reader of it."""
+
+    def __init__(self) -> None:
+        self._readers: dict[str, set[Subscription]] = {}
+        self._confirmed: dict[str, asyncio.Event] = {}
+        self._pubsub: PubSub | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    async def subscribe(self, conversation_id: UUID | str) -> tuple[str, Subscription]:
+        """Join a conversation; once this returns, nothing that is published is missed (or a None tells so)."""
+        name, subscription = channel(conversation_id), Subscription()
+        readers = self._readers.setdefault(name, set())
+        readers.add(subscription)
+        if len(readers) == 1:
+            self._confirmed[name] = asyncio.Event()
+            await self._send("subscribe", name)
+        self._task = self._task or asyncio.create_task(self._listen())
+        # Without Valkey there is no confirmation; the reader goes on with what PostgreSQL knows.
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._confirmed[name].wait(), 2)
+        return name, subscription
+
+    async def leave(self, name: str, subscription: Subscription) -> None:
+        """Stop listening; the last reader of a conversation ends its subscription."""
+        readers = self._readers.get(name, set())
+        readers.discard(subscription)
+        if not readers:
+            self._readers.pop(name, None)
+            self._confirmed.pop(name, None)
+            await self._send("unsubscribe", name)
+
+    async def _send(self, command: str, name: str) -> None:
+        if self._pubsub is not None:
+            with contextlib.suppress(RedisError, OSError):
+                await getattr(self._pubsub, command)(name)
+
+    async def _listen(self) -> None:
+        while True:
+            try:
+                await self._listen_once()
+            except (RedisError, OSError) as error:
+                log.warning("hub_disconnected", error=type(error).__name__)
+            self._pubsub = None
+            await asyncio.sleep(PAUSE)
+
+    async def _listen_once(self) -> None:
+        # No read timeout: an idle subscription is healthy. No hidden reconnects: readers must hear of a gap.
+        redis = Redis.from_url(
+            settings.EVENT_LOG_URL,
+            socket_timeout=None,
+            socket_connect_timeout=2,
+            retry=Retry(NoBackoff(), 0),
+        )
+        async with redis, redis.pubsub() as pubsub:
+            await pubsub.subscribe("cp:hub")
+            self._pubsub = pubsub  # from here on new readers subscribe for themselves
+            if self._readers:
+                await pubsub.subscribe(*self._readers)
+            for readers in self._readers.values():
+                for reader in readers:
+                    reader.push(None)
+            async for message in pubsub.listen():
+                self._take(message["type"], message["channel"].decode(), message["data"])
+
+    def _take(self, kind: str, name: str, data: bytes) -> None:
+        if kind == "subscribe" and name in self._confirmed:
+            self._confirmed[name].set()
+        elif kind == "message" and name in self._readers:
+            reply_id, cursor, event, body = data.split(b" ", 3)
+            made = Event(reply_id.decode(), cursor.decode(), event.decode(), body)
+            for reader in self._readers[name]:
+                reader.push(made)
+
+
+_hubs: WeakKeyDictionary[asyncio.AbstractEventLoop, Hub] = WeakKeyDictionary()
+
+
+def hub() -> Hub:
+    """The hub of the running event loop."""
+    loop = asyncio.get_running_loop()
+    if loop not in _hubs:
+        _hubs[loop] = Hub()
+    return _hubs[loop]

@@ -1,0 +1,88 @@
+"""Reads a reply from any moment on: replay from the log, then live, without a gap and nothing twice.
+
+The order is what makes it exact: first subscribe, then read the log, then take live events that come after what
+was read. Where the log is gone, PostgreSQL has the text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from uuid import UUID
+
+from asgiref.sync import sync_to_async
+
+from conversations import selectors
+from conversations.models import Reply
+from conversations.streaming import event_log, events
+from conversations.streaming.events import Event
+from conversations.streaming.hub import Subscription, hub
+from conversations.vocabulary import ResetReason
+
+
+@dataclass(slots=True)
+class Cursor:
+    """How far one reader has got with one reply."""
+
+    reply_id: str
+    value: str = ""
+
+    def passes(self, event: Event) -> bool:
+        """Whether the event is new to this reader; if so, it is noted."""
+        if self.value and event.position <= events.position(self.value):
+            return False
+        self.value = event.cursor
+        return True
+
+
+async def replay(cursor: Cursor) -> list[Event]:
+    """What a reader has missed since its cursor. Notes it on the cursor."""
+    try:
+        logged = await event_log.read(cursor.reply_id, cursor.value or None)
+    except event_log.RedisError:
+        logged = None
+    if logged is None:
+        logged = await _from_stored(cursor.reply_id)
+    return [event for event in logged if cursor.passes(event)]
+
+
+async def follow(conversation_id: UUID, reply_id: UUID, after: str | None = None) -> AsyncIterator[Event]:
+    """The events of one reply, to its last. `after` is a cursor, or None for all."""
+    cursor = Cursor(str(reply_id), after or "")
+    name, subscription = await hub().subscribe(conversation_id)
+    try:
+        async for event in _joined(cursor, subscription):
+            yield event
+            if event.last:
+                return
+    finally:
+        await hub().leave(name, subscription)
+
+
+async def _joined(cursor: Cursor, subscription: Subscription) -> AsyncIterator[Event]:
+    for event in await replay(cursor):
+        yield event
+    while True:
+        live = await subscription.next()
+        if live is None:
+            for event in await replay(cursor):
+                yield event
+        elif isinstance(live, Event) and live.reply_id == cursor.reply_id and cursor.passes(live):
+            yield live
+
+
+async def _from_stored(reply_id: str) -> list[Event]:
+    """The reply as PostgreSQL has it, as events: reset, the whole text so far, and the end if it has ended."""
+    reply = await sync_to_async(selectors.reply_or_none)(UUID(reply_id))
+    return stored_events(reply) if reply else []
+
+
+def stored_events(reply: Reply) -> list[Event]:
+    """The events that stand for a stored reply whose log is gone."""
+    reply_id = str(reply.pk)
+    made = [(events.RESET_CURSOR, *events.reset(reply_id, ResetReason.LOG_LOST))]
+    if reply.message.content:
+        made.append((events.TEXT_CURSOR, *events.delta(reply_id, reply.message.content)))
+    if not reply.running:
+        made.append((events.END_CURSOR, *events.ended(reply.status, selectors.reply_as_json(reply))))
+    return [Event(reply_id, cursor, kind, data) for cursor, kind, data in made]

@@ -1,0 +1,30 @@
+"""The Celery edge of conversations."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from celery import shared_task
+
+from chatplatform.jobs import PlatformTask, TenantTask, run_in_loop
+from conversations.services import conversations, generation, reconciler
+
+
+@shared_task(name="conversations.generate_reply", base=TenantTask)
+def generate_reply(reply_id: str) -> None:
+    """Generate one reply, unless somebody else is at it."""
+    run_in_loop(generation.generate(UUID(reply_id)))
+
+
+@shared_task(name="conversations.reconcile_replies", base=PlatformTask)
+def reconcile_replies() -> None:
+    """Look for replies that were lost."""
+    reconciler.reconcile()
+
+
+@shared_task(
+    name="conversations.mail_escalation", base=TenantTask, autoretry_for=(OSError,), max_retries=5, retry_backoff=True
+)
+def mail_escalation(conversation_id: str) -> None:
+    """Mail the tenant's escalation address."""
+    conversations.mail_escalation(UUID(conversation_id))

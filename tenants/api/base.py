@@ -1,0 +1,100 @@
+"""What all API views share: the tenant's context around the handler, and idempotency."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
+from typing import Any
+
+from asgiref.sync import sync_to_async
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from chatplatform import tenancy
+from chatplatform.api.problem import Code, Problem
+from tenants.api import idempotency
+from tenants.auth.principal import Principal
+from tenants.vocabulary import Scope
+
+
+class ScopedView(APIView):
+    """A view with a required scope. `platform_wide` views run on the control plane instead of inside a tenant."""
+
+    required_scope: str = Scope.CHAT
+    platform_wide = False
+
+    @property
+    def principal(self) -> Principal:
+        """Who is calling; permissions have been checked."""
+        principal: Principal = self.request.user
+        return principal
+
+    def scope(self) -> AbstractContextManager[Any]:
+        """The context that the handler runs in. Raises Problem `tenant_required`."""
+        if self.platform_wide:
+            return tenancy.in_platform()
+        if self.principal.tenant is None:
+            raise Problem(Code.TENANT_REQUIRED, "A platform key names its tenant in X-Tenant-ID.")
+        return tenancy.in_tenant(self.principal.tenant.ref)
+
+
+class ApiView(ScopedView):
+    """An ordinary, synchronous view. POSTs honour Idempotency-Key unless `idempotent` is off."""
+
+    idempotent = True
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        with ExitStack() as self._stack:
+            return super().dispatch(request, *args, **kwargs)
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
+        self._stack.enter_context(self.scope())
+        if request.method == "POST" and self.idempotent and "Idempotency-Key" in request.headers:
+            handler = self.post  # type: ignore[attr-defined]
+            self.post = lambda request, *args, **kwargs: self._once(handler, request, *args, **kwargs)
+
+    def _once(self, handler: Callable[..., Response], request: Request, *args: Any, **kwargs: Any) -> Response:
+        record, answer = idempotency.begin(self.principal, request, shared=self.platform_wide)
+        if answer is not None:
+            return answer
+        return idempotency.keep(record, lambda: handler(request, *args, **kwargs), self.handle_exception)
+
+
+class AsyncApiView(ScopedView):
+    """A view that waits for a reply without holding a thread. Django REST framework itself has no such view."""
+
+    @classmethod
+    def as_view(cls, **initkwargs: Any) -> Callable[..., Any]:
+        view: Any = super().as_view(**initkwargs)
+
+        async def asynchronous(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+            response: HttpResponseBase = await view(request, *args, **kwargs)
+            return response
+
+        asynchronous.csrf_exempt = True  # type: ignore[attr-defined]
+        asynchronous.cls, asynchronous.initkwargs = cls, initkwargs  # type: ignore[attr-defined]
+        asynchronous.view_class = cls  # type: ignore[attr-defined]
+        return asynchronous
+
+    async def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:  # type: ignore[override]
+        self.args, self.kwargs = args, kwargs
+        wrapped = self.initialize_request(request, *args, **kwargs)
+        self.request, self.headers = wrapped, self.default_response_headers
+        response: Any
+        try:
+            await sync_to_async(self.initial)(wrapped, *args, **kwargs)
+            handler = getattr(self, str(wrapped.method).lower(), None)
+            if handler is None or wrapped.method not in self.allowed_methods:
+                self.http_method_not_allowed(wrapped)
+            with self.scope():
+                response = await handler(wrapped, *args, **kwargs)
+        except Exception as error:
+            response = self.handle_exception(error)
+        self.response = self.finalize_response(wrapped, response, *args, **kwargs)
+        return self.response
+
+

@@ -1,0 +1,101 @@
+"""Tenants over REST: birth, status, configuration, usage."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from drf_spectacular.utils import extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from chatplatform import jobs
+from chatplatform.api.problem import Code, Problem
+from tenants.api import serializers
+from tenants.api.base import ApiView
+from tenants.models import Tenant
+from tenants.selectors import page_url
+from tenants.services import configuration, provisioning
+from tenants.vocabulary import Scope
+
+PROVISION = "tenants.provision_tenant"
+
+
+def tenant_as_json(tenant: Tenant) -> dict[str, Any]:
+    """The public shape of a tenant."""
+    status = "provisioning" if tenant.status in serializers.PROVISIONING else str(tenant.status)
+    return {
+        "id": str(tenant.id),
+        "slug": tenant.slug,
+        "name": tenant.name,
+        "tier": tenant.tier,
+        "status": status,
+        "url": page_url(tenant.slug),
+        "created_at": tenant.created_at.isoformat().replace("+00:00", "Z"),
+    }
+
+
+class Tenants(ApiView):
+    required_scope = Scope.PLATFORM
+    platform_wide = True
+
+    @extend_schema(request=serializers.NewTenant, responses={201: serializers.TenantShape})
+    def post(self, request: Request) -> Response:
+        wanted = serializers.NewTenant(data=request.data)
+        wanted.is_valid(raise_exception=True)
+        values = wanted.validated_data
+        chosen: dict[str, Any] = dict(values.get("rate_limits") or {})
+        models = values.get("model_preferences") or {}
+        if "primary" in models:
+            chosen["primary_model"] = models["primary"]
+        if models.get("fallback"):
+            chosen["fallback_model"] = serializers.OneOrMore().to_internal_value(models["fallback"])
+        tenant, _, key = provisioning.request_tenant(
+            values["name"], values.get("slug"), tier=values["tier"], configuration=chosen
+        )
+        jobs.enqueue_on_commit(PROVISION, str(tenant.id))
+        return Response({**tenant_as_json(tenant), "api_key": key}, status=201)
+
+
+class OneTenant(ApiView):
+    """A tenant's own key, or staff's, sees how a tenant is."""
+
+    required_scope = Scope.CHAT
+    platform_wide = True
+
+    @extend_schema(responses=serializers.TenantShape)
+    def get(self, request: Request, slug: str) -> Response:
+        return Response(tenant_as_json(self.named(slug)))
+
+    def named(self, slug: str) -> Tenant:
+        """The tenant of the path, if it is the caller's own or the caller is staff. Raises Problem `not_found`."""
+        own = self.principal.tenant
+        if not self.principal.platform and (own is None or own.ref.slug != slug):
+            raise Problem(Code.NOT_FOUND, "There is no such tenant.")
+        tenant = Tenant.objects.filter(slug=slug).first()
+        if tenant is None:
+            raise Problem(Code.NOT_FOUND, "There is no such tenant.")
+        return tenant
+
+
+class Configuration(OneTenant):
+    required_scope = Scope.CONFIG
+
+    @extend_schema(responses=serializers.Configuration)
+    def get(self, request: Request, slug: str) -> Response:
+        version = configuration.current(self.named(slug).ref)
+        return Response(serializers.configuration_as_json(version))
+
+    @extend_schema(request=serializers.Configuration, responses=serializers.Configuration)
+    def patch(self, request: Request, slug: str) -> Response:
+        tenant = self.named(slug)
+        changes = serializers.Configuration(data=request.data, partial=True)
+        changes.is_valid(raise_exception=True)
+        if unknown := set(request.data) - set(changes.fields) - {"version"}:
+            raise Problem(
+                Code.INVALID_REQUEST, "There is no such field.",
+                errors=[{"field": name, "message": "There is no such field."} for name in sorted(unknown)],
+            )
+        version = configuration.change(
+            tenant.ref, changes.validated_data, author=self.principal.credential, by_staff=self.principal.platform
+        )
+        return Response(serializers.configuration_as_json(version))

@@ -1,0 +1,105 @@
+"""From a request to a principal. The credential decides the tenant; whatever else names one must agree."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http import HttpRequest
+from django.middleware.csrf import CsrfViewMiddleware
+from rest_framework.authentication import BaseAuthentication
+from rest_framework.request import Request
+
+from chatplatform.api.problem import Code, Problem
+from tenants import selectors
+from tenants.auth import contacts
+from tenants.auth.principal import Principal
+from tenants.models import Tenant
+from tenants.selectors import TenantState
+from tenants.services import api_keys
+from tenants.vocabulary import Scope
+
+CHALLENGE = {"WWW-Authenticate": "Bearer"}
+
+
+class BearerAuthentication(BaseAuthentication):
+    """`Authorization: Bearer <API key>`. Ignores cookies."""
+
+    def authenticate(self, request: Request) -> tuple[Principal, None] | None:
+        header = request.headers.get("Authorization")
+        if header is None:
+            return None
+        return bearer(header, request.headers.get("X-Tenant-ID"), _host_tenant(request)), None
+
+    def authenticate_header(self, request: Request) -> str:
+        return "Bearer"
+
+
+class VisitorAuthentication(BaseAuthentication):
+    """The visitor's cookie on the tenant's own hosts, with CSRF protection."""
+
+    def authenticate(self, request: Request) -> tuple[Principal, None] | None:
+        tenant = _host_tenant(request)
+        if tenant is None or "Authorization" in request.headers:
+            return None
+        principal = visitor(request._request.COOKIES, tenant)
+        if principal is None:
+            return None
+        _check_csrf(request._request)
+        _check_names(tenant, request.headers.get("X-Tenant-ID"), tenant)
+        return principal, None
+
+
+def bearer(header: str, named: str | None, host: TenantState | None) -> Principal:
+    """The principal of an Authorization header. `named` is X-Tenant-ID, `host` the tenant of the host name.
+
+    Raises Problem: `not_authenticated`, `tenant_mismatch`, `tenant_suspended`, `not_found`.
+    """
+    scheme, _, shown = header.partition(" ")
+    if scheme.lower() != "bearer":
+        raise Problem(Code.NOT_AUTHENTICATED, headers=CHALLENGE)
+    key = api_keys.check(shown.strip())
+    scopes = frozenset(key.scopes)
+    if key.tenant_id is not None:
+        own = selectors.state(key.tenant_id)
+        _check_names(own, named, host)
+        selectors.check_served(own)
+        return Principal(f"key:{key.public_id}", scopes, own)
+    acting = _named_tenant(named) if named else None
+    if acting and host and acting.ref.id != host.ref.id:
+        raise Problem(Code.TENANT_MISMATCH)
+    if acting and Scope.PLATFORM not in scopes:
+        selectors.check_served(acting)
+    return Principal(f"key:{key.public_id}", scopes, acting, platform=True)
+
+
+def visitor(cookies: dict[str, str], tenant: TenantState) -> Principal | None:
+    """The principal of a visitor's cookie on a host of this tenant, or None."""
+    contact_id = contacts.read(cookies, tenant.ref)
+    if contact_id is None:
+        return None
+    selectors.check_served(tenant)
+    return Principal(f"contact:{contact_id}", frozenset({Scope.CHAT}), tenant, contact_id=contact_id)
+
+
+def _check_names(own: TenantState, named: str | None, host: TenantState | None) -> None:
+    if (named is not None and named != own.ref.slug) or (host is not None and host.ref.id != own.ref.id):
+        raise Problem(Code.TENANT_MISMATCH)
+
+
+def _named_tenant(slug: str) -> TenantState:
+    try:
+        return selectors.tenant_by_slug(slug)
+    except Tenant.DoesNotExist as error:
+        raise Problem(Code.NOT_FOUND, "There is no such tenant.") from error
+
+
+def _host_tenant(request: Request | HttpRequest) -> TenantState | None:
+    found: TenantState | None = getattr(request, "tenant", None)
+    return found
+
+
+def _check_csrf(request: HttpRequest) -> None:
+    check: Any = CsrfViewMiddleware(lambda _: None)  # type: ignore[arg-type, return-value]
+    check.process_request(request)
+    if check.process_view(request, None, (), {}) is not None:
+        raise Problem(Code.NOT_ALLOWED, "The CSRF token is missing or wrong.")

@@ -1,0 +1,30 @@
+"""Who is calling, whatever the credential was."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from tenants.selectors import TenantState
+from tenants.vocabulary import Scope
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """A caller. `credential` names what it came with, for idempotency; a contact may act in its own talks only."""
+
+    credential: str
+    scopes: frozenset[str]
+    tenant: TenantState | None
+    platform: bool = False
+    contact_id: UUID | None = None
+
+    is_authenticated = True  # what Django REST framework asks of a user
+
+    @property
+    def is_contact(self) -> bool:
+        return self.contact_id is not None or self.credential.startswith("contact:")
+
+    def allows(self, scope: str) -> bool:
+        """Whether the credential carries a scope; `platform` carries all of them."""
+        return scope in self.scopes or Scope.PLATFORM in self.scopes

@@ -1,0 +1,59 @@
+"""`manage.py provision_tenant SLUG`: a tenant from nothing to active, in this process."""
+
+from __future__ import annotations
+
+import re
+from argparse import ArgumentTypeError
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from chatplatform.management.base import PlatformCommand, Result
+from tenants.selectors import page_url
+from tenants.services import provisioning
+from tenants.vocabulary import Tier
+
+LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+HOST = re.compile(rf"{LABEL}(?:\.{LABEL})+")
+
+
+def host_name(text: str) -> str:
+    """A host name as visitors type it, without scheme and port."""
+    if not HOST.fullmatch(text.lower()) or len(text) > 253:
+        raise ArgumentTypeError(f"{text!r} is not a host name such as chat.example.com")
+    return text.lower()
+
+
+class Command(PlatformCommand):
+    help = (
+        "Make a tenant: its schema, role, configuration and first API key (scope chat), which is shown once."
+    )
+
+    def arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("slug", metavar="SLUG", help="Short name: lower-case letters, digits and hyphens")
+        parser.add_argument(
+            "--name", metavar="N", help="Name that visitors see (default: made from the slug)"
+        )
+        parser.add_argument(
+            "--tier", metavar="T", choices=Tier.values, default=Tier.FREE, help=", ".join(Tier.values)
+        )
+        parser.add_argument(
+            "--domain",
+            metavar="D",
+            dest="domains",
+            action="append",
+            default=[],
+            type=host_name,
+            help="Host name of the tenant's own; may be repeated",
+        )
+
+    def run(self, *, slug: str, name: str | None, tier: str, domains: list[str], **options: Any) -> Result:
+        shown_name = name or slug.replace("-", " ").title()
+        tenant, _, key = provisioning.request_tenant(shown_name, slug, tier=tier, domains=domains)
+        tenant = provisioning.provision(tenant.id)
+        return {
+            "tenant": tenant.slug,
+            "status": str(tenant.status),
+            "url": page_url(tenant.slug),
+            "api_key": key,
+        }

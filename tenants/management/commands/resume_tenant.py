@@ -1,0 +1,20 @@
+"""`manage.py resume_tenant SLUG`"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from chatplatform.management.base import PlatformCommand, Result
+from tenants.services import lifecycle
+
+
+class Command(PlatformCommand):
+    help = "Serve a suspended tenant again."
+
+    def arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("slug", metavar="SLUG")
+
+    def run(self, *, slug: str, **options: Any) -> Result:
+        return {"tenant": slug, "status": str(lifecycle.resume(slug).status)}

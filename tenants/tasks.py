@@ -1,0 +1,35 @@
+"""The Celery edge of tenants."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from uuid import UUID
+
+from celery import shared_task
+from django.utils import timezone
+
+from chatplatform import tenancy
+from chatplatform.jobs import PlatformTask
+from tenants.models import PlatformIdempotencyRecord, Tenant, TenantIdempotencyRecord
+from tenants.services import provisioning
+from tenants.vocabulary import TenantStatus
+
+KEEP = timedelta(hours=24)
+
+
+@shared_task(
+    name="tenants.provision_tenant", base=PlatformTask, autoretry_for=(Exception,), max_retries=3, retry_backoff=True
+)
+def provision_tenant(tenant_id: str) -> None:
+    """Take a requested tenant to active; what fails is tried again from where it stopped."""
+    provisioning.provision(UUID(tenant_id))
+
+
+@shared_task(name="tenants.expire_idempotency_records", base=PlatformTask)
+def expire_idempotency_records() -> None:
+    """Forget answers that were kept for 24 hours."""
+    oldest = timezone.now() - KEEP
+    PlatformIdempotencyRecord.objects.filter(created_at__lt=oldest).delete()
+    for tenant in Tenant.objects.filter(status=TenantStatus.ACTIVE):
+        with tenancy.in_tenant(tenant.ref):
+            TenantIdempotencyRecord.objects.filter(created_at__lt=oldest).delete()
