@@ -1,4 +1,4 @@
-"""What a call costs, in exact US dollars. Prices come from the `genai-prices` package; unknown is refused, never guessed."""
+"""What a call costs, in exact US dollars. Prices come from `genai-prices`; unknown is refused."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ class Protocol(WebSocketProtocol):  # type: ignore[misc]
         if message.get("type") == f"{EXTENSION}.start":
             self.denied_with = message["status"]
         elif message.get("type") == f"{EXTENSION}.body":
-            self.handshake_deferred.errback(ConnectionDeny(code=self.denied_with, reason="Refused"))
+            self.handshake_deferred.errback(ConnectionDeny(code=self.denied_with, reason="Refused"))  # type: ignore[no-untyped-call]
             del self.handshake_deferred
             self.server.protocol_disconnected(self)
         else:

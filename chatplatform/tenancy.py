@@ -104,8 +104,6 @@ def _entered(scope: Scope) -> Iterator[Scope]:
         _scope.reset(token)
 
 
-
-
 def key(*parts: object) -> str:
     """A key for caches, streams and locks, with the tenant in it: `cp:<tenant id>:<part>:<part>…`.
 

@@ -32,7 +32,9 @@ from tenants.auth.principal import Principal
 
 log = structlog.get_logger("conversations.socket")
 MALFORMED, TOO_MANY = 4400, 4429
-LARGEST_FRAME = 700_000  # characters: 100,000 bytes of text, each escaped as \\uXXXX, and the rest of the frame
+LARGEST_FRAME = (
+    700_000  # characters: 100,000 bytes of text, each escaped as \\uXXXX, and the rest of the frame
+)
 BURST, PER_SECOND = 200, 40  # frames a socket may send at once, and go on sending
 GRACE = 2.0  # s that a client has to resume a reply before this socket replays it unasked
 FOLLOWED = 8  # replies whose cursors are kept
@@ -54,7 +56,9 @@ class Refusing(AsyncWebsocketConsumer):  # type: ignore[misc]
             await self.base_send(
                 {"type": "websocket.http.response.start", "status": problem.code.status, "headers": headers}
             )
-            await self.base_send({"type": "websocket.http.response.body", "body": orjson.dumps(problem.body())})
+            await self.base_send(
+                {"type": "websocket.http.response.body", "body": orjson.dumps(problem.body())}
+            )
         else:
             await self.close()
         raise StopConsumer

@@ -53,12 +53,15 @@ def checked_model(name: str, allowed: list[str] | None) -> ModelRef:
     try:
         model = catalog.resolve(name, auto=config().auto_model())
     except ModelUnknown as error:
-        raise Problem(Code.MODEL_UNKNOWN, str(error), errors=[{"field": "model", "message": str(error)}]) from error
+        raise Problem(
+            Code.MODEL_UNKNOWN, str(error), errors=[{"field": "model", "message": str(error)}]
+        ) from error
     if allowed is not None and not {name, model.name, str(model)} & set(allowed):
         raise Problem(Code.MODEL_NOT_ALLOWED, f"The model {name[:80]!r} is not allowed here.")
     if not pricing.is_priced(model):
         raise Problem(
-            Code.MODEL_UNPRICED, f"The model {str(model)!r} has no price.",
+            Code.MODEL_UNPRICED,
+            f"The model {str(model)!r} has no price.",
             errors=[{"field": "model", "message": "has no price"}],
         )
     return model

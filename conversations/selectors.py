@@ -26,7 +26,9 @@ def messages_of(conversation: Conversation) -> QuerySet[Message]:
 
 def running_reply(conversation: Conversation) -> Reply | None:
     """The reply that is queued or being generated, if there is one."""
-    return Reply.objects.select_related("message").filter(conversation=conversation, status__in=RUNNING).first()
+    return (
+        Reply.objects.select_related("message").filter(conversation=conversation, status__in=RUNNING).first()
+    )
 
 
 def conversation_as_json(conversation: Conversation) -> dict[str, Any]:

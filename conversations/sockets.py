@@ -50,7 +50,9 @@ async def _look() -> None:
 
 
 def _refused(tenants: set[UUID], keys: set[str]) -> tuple[set[UUID], set[str]]:
-    return {tenant for tenant in tenants if not _is_active(tenant)}, {key for key in keys if not _is_usable(key)}
+    return {tenant for tenant in tenants if not _is_active(tenant)}, {
+        key for key in keys if not _is_usable(key)
+    }
 
 
 def _is_active(tenant_id: UUID) -> bool:

@@ -23,7 +23,11 @@ def reconcile_replies() -> None:
 
 
 @shared_task(
-    name="conversations.mail_escalation", base=TenantTask, autoretry_for=(OSError,), max_retries=5, retry_backoff=True
+    name="conversations.mail_escalation",
+    base=TenantTask,
+    autoretry_for=(OSError,),
+    max_retries=5,
+    retry_backoff=True,
 )
 def mail_escalation(conversation_id: str) -> None:
     """Mail the tenant's escalation address."""

@@ -66,7 +66,7 @@ class ResolveHost:
 
     async def _resolve(self, request: HttpRequest, host: str) -> HttpResponseBase:
         if is_platform(host):
-            request.urlconf = PLATFORM_URLS  # type: ignore[attr-defined]
+            request.urlconf = PLATFORM_URLS
             with tenancy.in_platform():
                 return await self.get_response(request)
         tenant = await tenant_of_host(host) if host and not _is_address(host) else None

@@ -84,7 +84,9 @@ def tenant_id_for_host(host: str) -> UUID | None:
         return tenant_id
     label, _, parent = host.partition(".")
     with tenancy.in_platform():
-        tenants = Tenant.objects.filter(slug=label) if parent == settings.PLATFORM_DOMAIN else Tenant.objects.none()
+        tenants = (
+            Tenant.objects.filter(slug=label) if parent == settings.PLATFORM_DOMAIN else Tenant.objects.none()
+        )
         row = tenants.values_list("id", flat=True).first()
         if row is None:
             row = Domain.objects.filter(domain=host).values_list("tenant_id", flat=True).first()

@@ -18,7 +18,11 @@ KEEP = timedelta(hours=24)
 
 
 @shared_task(
-    name="tenants.provision_tenant", base=PlatformTask, autoretry_for=(Exception,), max_retries=3, retry_backoff=True
+    name="tenants.provision_tenant",
+    base=PlatformTask,
+    autoretry_for=(Exception,),
+    max_retries=3,
+    retry_backoff=True,
 )
 def provision_tenant(tenant_id: str) -> None:
     """Take a requested tenant to active; what fails is tried again from where it stopped."""

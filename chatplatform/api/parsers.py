@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import orjson
 from django.http import RawPostDataException
@@ -19,7 +19,7 @@ class JSONParser(parsers.JSONParser):
     """JSON by orjson, which refuses what RFC 8259 refuses: NaN, lone surrogates, broken UTF-8."""
 
     def parse(
-        self, stream: BinaryIO, media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
+        self, stream: IO[Any], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
         try:
             body = stream.read(LARGEST + 1)

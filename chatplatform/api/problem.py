@@ -24,13 +24,13 @@ class Code(enum.StrEnum):
     """Every code an answer can carry, with its status and title."""
 
     status: int
-    title: str
+    meaning: str
 
-    def __new__(cls, value: str, status: int = 500, title: str = "") -> Code:
+    def __new__(cls, value: str, status: int = 500, meaning: str = "") -> Code:
         member = str.__new__(cls, value)
         member._value_ = value
         member.status = status
-        member.title = title
+        member.meaning = meaning
         return member
 
     MALFORMED = "malformed", 400, "The request cannot be read"
@@ -69,14 +69,19 @@ class Problem(Exception):
     def __init__(
         self, code: Code, detail: str = "", *, headers: Mapping[str, str] | None = None, **more: Any
     ) -> None:
-        super().__init__(detail or code.title)
-        self.code, self.detail, self.more, self.headers = code, detail or code.title, more, dict(headers or {})
+        super().__init__(detail or code.meaning)
+        self.code, self.detail, self.more, self.headers = (
+            code,
+            detail or code.meaning,
+            more,
+            dict(headers or {}),
+        )
 
     def body(self) -> dict[str, Any]:
         """The problem document."""
         return {
             "type": f"urn:chatplatform:problem:{self.code}",
-            "title": self.code.title,
+            "title": self.code.meaning,
             "status": self.code.status,
             "detail": self.detail,
             "code": str(self.code),
@@ -86,7 +91,9 @@ class Problem(Exception):
 
     def response(self) -> HttpResponse:
         """The problem as a plain Django response."""
-        return JsonResponse(self.body(), status=self.code.status, content_type=CONTENT_TYPE, headers=self.headers)
+        return JsonResponse(
+            self.body(), status=self.code.status, content_type=CONTENT_TYPE, headers=self.headers
+        )
 
 
 def invalid(field: str, message: str) -> Problem:
@@ -121,7 +128,11 @@ def as_problem(error: Exception) -> Problem:
         return Problem(Code.INVALID_REQUEST, "; ".join(one["message"] for one in errors), errors=errors)
     if isinstance(error, DATABASE_GONE):
         log.error("database_unavailable", error=type(error).__name__)
-        return Problem(Code.DATABASE_UNAVAILABLE, "Nothing was stored; try again in a moment.", headers={"Retry-After": "2"})
+        return Problem(
+            Code.DATABASE_UNAVAILABLE,
+            "Nothing was stored; try again in a moment.",
+            headers={"Retry-After": "2"},
+        )
     for kind, code in FROM_DRF:
         if isinstance(error, kind):
             headers = {"WWW-Authenticate": "Bearer"} if code is Code.NOT_AUTHENTICATED else {}
@@ -134,14 +145,20 @@ def as_problem(error: Exception) -> Problem:
 def handle_exception(error: Exception, context: Any) -> Response:
     """Django REST framework's EXCEPTION_HANDLER."""
     problem = as_problem(error)
-    return Response(problem.body(), status=problem.code.status, content_type=CONTENT_TYPE, headers=problem.headers)
+    return Response(
+        problem.body(), status=problem.code.status, content_type=CONTENT_TYPE, headers=problem.headers
+    )
 
 
 def _flat(detail: Any, field: str = "") -> Sequence[dict[str, str]]:
     """A nested error structure as a list of `{field, message}`, fields with dots."""
     if isinstance(detail, Mapping):
         names = ((name, "" if name == "non_field_errors" else str(name)) for name in detail)
-        return [one for name, shown in names for one in _flat(detail[name], ".".join(filter(None, [field, shown])))]
+        return [
+            one
+            for name, shown in names
+            for one in _flat(detail[name], ".".join(filter(None, [field, shown])))
+        ]
     if isinstance(detail, list | tuple):
         return [one for item in detail for one in _flat(item, field)]
     return [{"field": field, "message": str(detail)}]

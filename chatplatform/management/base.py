@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -43,7 +42,10 @@ class UsageError(CommandError):
 class PlatformCommand(BaseCommand):
     """A command of the control plane. Subclasses say `arguments`, `run`, and for people `as_text`."""
 
-    requires_system_checks: Sequence[str] = []
+    requires_system_checks: list[str] = []
+    # The work, done in the platform's context; what it returns goes to stdout. Raises Error or what is FORESEEN.
+    # A method of each subclass, with the options it declared as keyword arguments.
+    run: Callable[..., Result]
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.epilog = EPILOG
@@ -52,10 +54,6 @@ class PlatformCommand(BaseCommand):
 
     def arguments(self, parser: CommandParser) -> None:
         """Declare the command's own arguments."""
-
-    @abstractmethod
-    def run(self, **options: Any) -> Result:
-        """Do the work inside the platform's context; its result goes to stdout. Raises Error or FORESEEN."""
 
     def as_text(self, result: Result) -> str:
         """The result for people; indented JSON unless a command knows better."""

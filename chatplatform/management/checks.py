@@ -1,4 +1,4 @@
-"""What `check_platform` looks at. A check is a function that returns a finding, with a hint if all is not well."""
+"""What `check_platform` looks at. Each check is a function that returns a finding, and a hint if need be."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks of the servers that the platform leans on: PostgreSQL, Valkey or Redis, broker, worker; their clocks."""
+"""Checks of the servers it leans on: PostgreSQL, Valkey or Redis, broker, worker; and of their clocks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from redis.retry import Retry
 
 from chatplatform.management.findings import Finding, failed, ok, warning
 
-TIMEOUT = 2.0  # s
+TIMEOUT = 2  # s
 OLDEST_POSTGRES, REPORTING_POSTGRES = 160000, 180000
 LARGEST_SKEW, NOTABLE_SKEW = 5.0, 1.0  # s
 
@@ -58,7 +58,7 @@ def application_login() -> Finding:
 
 def valkey(url: str) -> Finding:
     with _client(url) as client:
-        facts: dict[str, Any] = client.info()  # type: ignore[assignment]
+        facts: dict[str, Any] = client.info()
     name = "Valkey" if "valkey_version" in facts else "Redis"
     shown = (
         f"{name} {facts.get('valkey_version') or facts['redis_version']}, {facts['used_memory_human']} in use"
@@ -96,7 +96,7 @@ def postgres_clock() -> Finding:
 
 def valkey_clock(url: str) -> Finding:
     def now() -> float:
-        seconds, micros = client.time()  # type: ignore[misc]
+        seconds, micros = client.time()
         return float(seconds) + float(micros) / 1e6
 
     with _client(url) as client:
@@ -122,7 +122,7 @@ def _eviction_policy() -> str | None:
     url = settings.CELERY_BROKER_URL.replace("redis+socket://", "unix://", 1)
     try:
         with _client(url) as client:
-            policy: dict[str, str] = client.config_get("maxmemory-policy")  # type: ignore[assignment]
+            policy: dict[str, str] = client.config_get("maxmemory-policy")
     except redis.ResponseError:
         return None
     return policy.get("maxmemory-policy")

@@ -25,7 +25,9 @@ async def readyz(request: HttpRequest) -> JsonResponse:
     valkey = await sync_to_async(_valkey, thread_sensitive=False)()
     ready = database == "ok"
     status = "unavailable" if not ready else "ok" if valkey == "ok" else "degraded"
-    return JsonResponse({"status": status, "database": database, "valkey": valkey}, status=200 if ready else 503)
+    return JsonResponse(
+        {"status": status, "database": database, "valkey": valkey}, status=200 if ready else 503
+    )
 
 
 def _database() -> str:

@@ -15,7 +15,14 @@ import structlog
 from chatplatform import tenancy
 from chatplatform.observability.context import request_id
 
-NOISY = ("daphne.http_protocol", "daphne.ws_protocol", "httpx2", "openai", "anthropic", "django.channels.server")
+NOISY = (
+    "daphne.http_protocol",
+    "daphne.ws_protocol",
+    "httpx2",
+    "openai",
+    "anthropic",
+    "django.channels.server",
+)
 
 
 def add_context(logger: Any, name: str, event: dict[str, Any]) -> dict[str, Any]:

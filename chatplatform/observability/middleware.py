@@ -38,7 +38,9 @@ class RequestContext:
             response["X-Request-ID"] = identity
             if request.path not in QUIET:
                 took = round((time.perf_counter() - started) * 1000, 1)
-                log.info("request", method=request.method, path=request.path, status=response.status_code, ms=took)
+                log.info(
+                    "request", method=request.method, path=request.path, status=response.status_code, ms=took
+                )
             return response
         finally:
             request_id.reset(token)

@@ -32,24 +32,24 @@ class FencedCursor(Cursor):
     def execute(self, *args: Any, **kwargs: Any) -> Any:
         if self.fence:
             self.fence()
-        return super().execute(*args, **kwargs)
+        return super().execute(*args, **kwargs)  # type: ignore[misc]
 
     def executemany(self, *args: Any, **kwargs: Any) -> Any:
         if self.fence:
             self.fence()
-        return super().executemany(*args, **kwargs)
+        return super().executemany(*args, **kwargs)  # type: ignore[misc]
 
     def copy(self, *args: Any, **kwargs: Any) -> Any:
         if self.fence:
             self.fence()
-        return super().copy(*args, **kwargs)
+        return super().copy(*args, **kwargs)  # type: ignore[misc]
 
 
 class Introspection(DatabaseIntrospection):
     """Lists the tables of the current schema alone, so that a tenant's migrations are not taken for done
     because `public` has a table of the same name."""
 
-    def get_table_list(self, cursor: Any) -> list[TableInfo]:
+    def get_table_list(self, cursor: Any) -> Any:
         cursor.execute(
             """
             SELECT relname, CASE WHEN relispartition THEN 'p' WHEN relkind IN ('m', 'v') THEN 'v' ELSE 't' END,
@@ -88,7 +88,9 @@ class DatabaseWrapper(django_tenants_backend.DatabaseWrapper):  # type: ignore[m
 
     def set_tenant(self, tenant: Any, include_public: bool = True) -> None:
         if self._ready:
-            raise ImproperlyConfigured("The tenant is not a property of a connection: use chatplatform.tenancy.")
+            raise ImproperlyConfigured(
+                "The tenant is not a property of a connection: use chatplatform.tenancy."
+            )
 
     def get_connection_params(self) -> dict[str, Any]:
         params: dict[str, Any] = super().get_connection_params()
@@ -119,7 +121,9 @@ class DatabaseWrapper(django_tenants_backend.DatabaseWrapper):  # type: ignore[m
         if self._reported_path(connection) == path:
             return
         with connection.cursor() as cursor:
-            cursor.execute("SELECT set_config('role', %s, false), set_config('search_path', %s, false)", [role, path])
+            cursor.execute(
+                "SELECT set_config('role', %s, false), set_config('search_path', %s, false)", [role, path]
+            )
 
     @staticmethod
     def _reported_path(connection: Any) -> str | None:

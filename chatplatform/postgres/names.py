@@ -37,5 +37,7 @@ def checked_schema(schema: str) -> str:
 
 def _checked(role: str) -> str:
     if len(role.encode()) > LONGEST:
-        raise ValueError(f"The role name {role!r} is longer than PostgreSQL's {LONGEST} bytes: shorten the database's")
+        raise ValueError(
+            f"The role name {role!r} is longer than PostgreSQL's {LONGEST} bytes: shorten the database's"
+        )
     return role

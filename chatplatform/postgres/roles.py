@@ -73,7 +73,7 @@ def _database() -> str:
 
 
 def _run(admin: psycopg.Connection, statement: str, *identifiers: str) -> None:
-    admin.execute(sql.SQL(statement).format(*map(sql.Identifier, identifiers)))  # type: ignore[arg-type]
+    admin.execute(sql.SQL(statement).format(*map(sql.Identifier, identifiers)))
 
 
 def _role_exists(admin: psycopg.Connection, role: str) -> bool:
@@ -103,5 +103,7 @@ def _grant_tables(admin: psycopg.Connection, owner: str, schema: str, role: str)
         _run(
             admin,
             f"ALTER DEFAULT PRIVILEGES FOR ROLE {{}} IN SCHEMA {{}} GRANT {rights} ON {what} TO {{}}",
-            owner, schema, role,
+            owner,
+            schema,
+            role,
         )

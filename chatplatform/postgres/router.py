@@ -50,5 +50,7 @@ class HomeRouter:
         if app_label not in FIRST_PARTY:
             return Home.SHARED
         if model_name is None:
-            raise ImproperlyConfigured(f"A migration of {app_label} names no model: give it hints={{'home': …}}.")
+            raise ImproperlyConfigured(
+                f"A migration of {app_label} names no model: give it hints={{'home': …}}."
+            )
         return home_of(apps.get_model(app_label, model_name))

@@ -14,10 +14,14 @@ BASE_DIR = Path(__file__).resolve().parent.parent.parent
 # --- Where it runs ---------------------------------------------------------------------------------------------
 HOST = env.text("HOST", "127.0.0.1", meaning="Address the web server listens on")
 PORT = env.number("PORT", 8000, meaning="Port the web server listens on")
-DATA_DIR = env.path("DATA_DIR", BASE_DIR / ".data", shown=".data", meaning="Where the embedded default keeps all state")
+DATA_DIR = env.path(
+    "DATA_DIR", BASE_DIR / ".data", shown=".data", meaning="Where the embedded default keeps all state"
+)
 PUBLIC_SCHEME = env.text("PUBLIC_SCHEME", "http", meaning="`https` switches on secure cookies and HSTS")
 PLATFORM_DOMAIN = env.text(
-    "PLATFORM_DOMAIN", "localhost", meaning="Host of the staff console; tenants are at `<slug>.<PLATFORM_DOMAIN>`"
+    "PLATFORM_DOMAIN",
+    "localhost",
+    meaning="Host of the staff console; tenants are at `<slug>.<PLATFORM_DOMAIN>`",
 )
 PUBLIC_PORT = env.number(
     "PUBLIC_PORT", PORT, meaning="Port that visitors see, when a proxy stands in front (default: PORT)"
@@ -32,7 +36,11 @@ ENVIRONMENT = env.text("ENVIRONMENT", "live", meaning="Second part of every API 
 # --- PostgreSQL ------------------------------------------------------------------------------------------------
 _embedded = locations(DATA_DIR)
 DATABASE_URL = env.text(
-    "DATABASE_URL", "", secret=True, shown="embedded PostgreSQL", meaning="The application's login; owns nothing"
+    "DATABASE_URL",
+    "",
+    secret=True,
+    shown="embedded PostgreSQL",
+    meaning="The application's login; owns nothing",
 )
 DATABASE_ADMIN_URL = env.text(
     "DATABASE_ADMIN_URL",
@@ -56,7 +64,8 @@ DATABASES = {
         },
     ),
     "admin": from_url(
-        DATABASE_ADMIN_URL or (DATABASE_URL if not EMBEDDED_POSTGRES else _embedded.database_admin_url), fence="owner"
+        DATABASE_ADMIN_URL or (DATABASE_URL if not EMBEDDED_POSTGRES else _embedded.database_admin_url),
+        fence="owner",
     ),
 }
 DATABASE_ROUTERS = ["chatplatform.postgres.router.HomeRouter"]
@@ -64,12 +73,18 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 TENANT_MODEL, TENANT_DOMAIN_MODEL = "tenants.Tenant", "tenants.Domain"
 
 # --- Valkey or Redis -------------------------------------------------------------------------------------------
-REDIS_URL = env.text("REDIS_URL", "", secret=True, shown="embedded Valkey", meaning="One server for all uses below")
+REDIS_URL = env.text(
+    "REDIS_URL", "", secret=True, shown="embedded Valkey", meaning="One server for all uses below"
+)
 EMBEDDED_VALKEY = not REDIS_URL
 _redis = REDIS_URL or _embedded.redis_url
 CACHE_URL = env.text("CACHE_URL", _redis, secret=True, shown="REDIS_URL", meaning="Django's cache")
-CHANNEL_LAYER_URL = env.text("CHANNEL_LAYER_URL", _redis, secret=True, shown="REDIS_URL", meaning="Control messages")
-EVENT_LOG_URL = env.text("EVENT_LOG_URL", _redis, secret=True, shown="REDIS_URL", meaning="Event logs of the replies")
+CHANNEL_LAYER_URL = env.text(
+    "CHANNEL_LAYER_URL", _redis, secret=True, shown="REDIS_URL", meaning="Control messages"
+)
+EVENT_LOG_URL = env.text(
+    "EVENT_LOG_URL", _redis, secret=True, shown="REDIS_URL", meaning="Event logs of the replies"
+)
 RATE_LIMIT_URL = env.text("RATE_LIMIT_URL", _redis, secret=True, shown="REDIS_URL", meaning="Rate limits")
 CELERY_BROKER_URL = env.text(
     "CELERY_BROKER_URL", _redis, secret=True, shown="REDIS_URL", meaning="Celery's broker; RabbitMQ works too"
@@ -107,8 +122,12 @@ CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
 CELERY_BROKER_TRANSPORT_OPTIONS = {"socket_keepalive": True, "health_check_interval": 30}
 CELERY_TASK_DEFAULT_QUEUE = "cp"
 CELERY_WORKER_SEND_TASK_EVENTS = False
-RECONCILE_EVERY = env.decimal("RECONCILE_EVERY", 3, meaning="Seconds between two looks for lost or orphaned replies")
-LEASE_SECONDS = env.decimal("LEASE_SECONDS", 6, meaning="Seconds after which a silent worker's reply is taken over")
+RECONCILE_EVERY = env.decimal(
+    "RECONCILE_EVERY", 3, meaning="Seconds between two looks for lost or orphaned replies"
+)
+LEASE_SECONDS = env.decimal(
+    "LEASE_SECONDS", 6, meaning="Seconds after which a silent worker's reply is taken over"
+)
 MAX_ATTEMPTS = env.number("MAX_ATTEMPTS", 5, meaning="Attempts at one reply before it fails for good")
 CELERY_BEAT_SCHEDULE = {
     "reconcile-replies": {
@@ -121,21 +140,33 @@ CELERY_BEAT_SCHEDULE = {
 
 # --- Models ----------------------------------------------------------------------------------------------------
 OPENAI_API_KEY = env.text("OPENAI_API_KEY", secret=True, meaning="Key for OpenAI")
-OPENAI_BASE_URL = env.text("OPENAI_BASE_URL", meaning="OpenAI's address, or a server that speaks its protocol")
+OPENAI_BASE_URL = env.text(
+    "OPENAI_BASE_URL", meaning="OpenAI's address, or a server that speaks its protocol"
+)
 ANTHROPIC_API_KEY = env.text("ANTHROPIC_API_KEY", secret=True, meaning="Key for Anthropic")
-ANTHROPIC_BASE_URL = env.text("ANTHROPIC_BASE_URL", meaning="Anthropic's address, or a server that speaks its protocol")
+ANTHROPIC_BASE_URL = env.text(
+    "ANTHROPIC_BASE_URL", meaning="Anthropic's address, or a server that speaks its protocol"
+)
 LLAMA_API_ENDPOINT = env.text(
     "LLAMA_API_ENDPOINT", meaning="Llama models on Ollama, vLLM or llama.cpp; `/v1` is added if missing"
 )
 LLAMA_API_KEY = env.text("LLAMA_API_KEY", secret=True, meaning="Key for the Llama endpoint, if it wants one")
 OPENAI_MODEL = env.text("OPENAI_MODEL", "gpt-5.4-mini", meaning="What `auto` means when OpenAI has a key")
-ANTHROPIC_MODEL = env.text("ANTHROPIC_MODEL", "claude-haiku-5-5", meaning="What `auto` means when Anthropic has a key")
-LLAMA_MODEL = env.text("LLAMA_MODEL", "llama3.1", meaning="What `auto` means when only a Llama endpoint is set")
+ANTHROPIC_MODEL = env.text(
+    "ANTHROPIC_MODEL", "claude-haiku-5-5", meaning="What `auto` means when Anthropic has a key"
+)
+LLAMA_MODEL = env.text(
+    "LLAMA_MODEL", "llama3.1", meaning="What `auto` means when only a Llama endpoint is set"
+)
 LOCAL_TOKENS_PER_SECOND = env.decimal(
     "LOCAL_TOKENS_PER_SECOND", 40, meaning="How fast the built-in model types; 0 is at once"
 )
-FIRST_TOKEN_TIMEOUT = env.decimal("FIRST_TOKEN_TIMEOUT", 30, meaning="Seconds a model may take to its first token")
-INTER_TOKEN_TIMEOUT = env.decimal("INTER_TOKEN_TIMEOUT", 20, meaning="Seconds a model may pause between two tokens")
+FIRST_TOKEN_TIMEOUT = env.decimal(
+    "FIRST_TOKEN_TIMEOUT", 30, meaning="Seconds a model may take to its first token"
+)
+INTER_TOKEN_TIMEOUT = env.decimal(
+    "INTER_TOKEN_TIMEOUT", 20, meaning="Seconds a model may pause between two tokens"
+)
 TOTAL_TIMEOUT = env.decimal("TOTAL_TIMEOUT", 300, meaning="Seconds one reply may take in all")
 EMBEDDING_MODEL = env.text(
     "EMBEDDING_MODEL", "local", meaning="`local`, or an OpenAI-compatible embedding model for knowledge"
@@ -241,9 +272,15 @@ SPECTACULAR_SETTINGS = {
 }
 
 # --- Mail and watching -----------------------------------------------------------------------------------------
-EMAIL_URL = env.text("EMAIL_URL", "", secret=True, meaning="`smtp://user:password@host:port`; unset = mails are logged")
+EMAIL_URL = env.text(
+    "EMAIL_URL", "", secret=True, meaning="`smtp://user:password@host:port`; unset = mails are logged"
+)
 DEFAULT_FROM_EMAIL = env.text("DEFAULT_FROM_EMAIL", "chatplatform@localhost", meaning="Sender of mails")
-EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend" if EMAIL_URL else "django.core.mail.backends.console.EmailBackend"
+EMAIL_BACKEND = (
+    "django.core.mail.backends.smtp.EmailBackend"
+    if EMAIL_URL
+    else "django.core.mail.backends.console.EmailBackend"
+)
 SENTRY_DSN = env.text("SENTRY_DSN", secret=True, meaning="Error reports; unset = off")
 LOG_LEVEL = env.text("LOG_LEVEL", "INFO", meaning="Least level that is logged")
 LOG_FORMAT = env.text("LOG_FORMAT", "json", meaning="`json` (one object a line) or `console`")

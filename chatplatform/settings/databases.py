@@ -11,7 +11,9 @@ ENGINE = "chatplatform.postgres"
 
 def from_url(url: str, *, fence: str, pool: dict[str, Any] | None = None) -> dict[str, Any]:
     """One entry of DATABASES. `url` is anything libpq takes (`postgresql://…`, sockets included)."""
-    parts: dict[str, Any] = {key: str(value) for key, value in conninfo_to_dict(url).items() if value is not None}
+    parts: dict[str, Any] = {
+        key: str(value) for key, value in conninfo_to_dict(url).items() if value is not None
+    }
     options: dict[str, Any] = {
         "fence": fence,
         # The server's own time zone must not show: every connection speaks UTC without another round trip.

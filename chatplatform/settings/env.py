@@ -33,7 +33,9 @@ class Variable:
 declared: dict[str, Variable] = {}
 
 
-def text(name: str, default: str = "", *, meaning: str, secret: bool = False, shown: str | None = None) -> str:
+def text(
+    name: str, default: str = "", *, meaning: str, secret: bool = False, shown: str | None = None
+) -> str:
     """The variable as text; `shown` replaces a default that is computed in the documentation."""
     return _read(name, "text", default, str, meaning, secret, shown)
 
@@ -55,7 +57,9 @@ def flag(name: str, default: bool, *, meaning: str) -> bool:
 
 def path(name: str, default: Path, *, meaning: str, shown: str) -> Path:
     """The variable as an absolute path."""
-    return _read(name, "path", default, lambda value: Path(value).expanduser().resolve(), meaning, shown=shown)
+    return _read(
+        name, "path", default, lambda value: Path(value).expanduser().resolve(), meaning, shown=shown
+    )
 
 
 def _as_flag(value: str) -> bool:

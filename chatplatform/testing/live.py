@@ -86,16 +86,42 @@ def _worker(port: int) -> list[str]:
 
 def _beat(port: int) -> list[str]:
     schedule = str(settings.DATA_DIR / "live-beat")
-    return [sys.executable, "-m", "celery", "--quiet", "-A", "chatplatform", "beat", "--schedule", schedule, "--pidfile="]
+    return [
+        sys.executable,
+        "-m",
+        "celery",
+        "--quiet",
+        "-A",
+        "chatplatform",
+        "beat",
+        "--schedule",
+        schedule,
+        "--pidfile=",
+    ]
 
 
 COMMANDS = {
     "daphne": lambda port: [
-        sys.executable, "-m", "chatplatform.daphne_server", "-v", "0", "-b", "127.0.0.1", "-p", str(port),
+        sys.executable,
+        "-m",
+        "chatplatform.daphne_server",
+        "-v",
+        "0",
+        "-b",
+        "127.0.0.1",
+        "-p",
+        str(port),
         "chatplatform.asgi:application",
     ],
     "uvicorn": lambda port: [
-        sys.executable, "-m", "uvicorn", "chatplatform.asgi:application", "--port", str(port), "--log-level", "warning",
+        sys.executable,
+        "-m",
+        "uvicorn",
+        "chatplatform.asgi:application",
+        "--port",
+        str(port),
+        "--log-level",
+        "warning",
     ],
     "worker": _worker,
     "beat": _beat,
@@ -144,7 +170,7 @@ def free_port() -> int:
 
 def _answers(url: str) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=1) as response:  # noqa: S310 - our own server
+        with urllib.request.urlopen(url, timeout=1) as response:
             return bool(response.status == 200)
     except (urllib.error.URLError, OSError):
         return False

@@ -42,13 +42,16 @@ class Messages(AsyncApiView):
         conversation = access.access_conversation(self.principal, conversation_id)
         return paginated(request, selectors.messages_of(conversation), "id", selectors.message_as_json)
 
-    @extend_schema(request=serializers.NewMessage, responses={(200, "application/json"): serializers.TurnShape, **EVENT_STREAM})
+    @extend_schema(
+        request=serializers.NewMessage,
+        responses={(200, "application/json"): serializers.TurnShape, **EVENT_STREAM},
+    )
     async def post(self, request: Request, conversation_id: UUID) -> HttpResponseBase:
         accepted, replayed, stream = await sync_to_async(self._accept)(request, conversation_id)
         headers = REPLAYED if replayed else {}
         reply_id = accepted.reply.pk
         if stream:
-            return sse.response(reader.follow(conversation_id, reply_id), **headers)
+            return sse.response(reader.follow(conversation_id, reply_id), headers)
         if accepted.reply.running:
             async for _ in reader.follow(conversation_id, reply_id):
                 pass
@@ -111,7 +114,11 @@ class ReplyEvents(AsyncApiView):
         if after is not None:
             _check_cursor(after)
         reply = await sync_to_async(self._reply)(conversation_id, reply_id)
-        if not reply.running and after is not None and not await reader.replay(reader.Cursor(str(reply_id), after)):
+        if (
+            not reply.running
+            and after is not None
+            and not await reader.replay(reader.Cursor(str(reply_id), after))
+        ):
             return Response(status=204)
         return sse.response(reader.follow(conversation_id, reply_id, after))
 
@@ -124,5 +131,3 @@ def _check_cursor(after: str) -> None:
         events.position(after)
     except ValueError as error:
         raise invalid("Last-Event-ID", str(error)) from error
-
-

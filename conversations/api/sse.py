@@ -14,24 +14,20 @@ KEEP_ALIVE = 15.0  # s
 COMMENT = b": keep-alive\n\n"
 
 
-def response(events: AsyncIterator[Event], first: list[Event] | None = None, **headers: str) -> StreamingHttpResponse:
-    """The stream of these events, `first` before the rest."""
-    stream = _stream(events, first or [], contextvars.copy_context())
+def response(events: AsyncIterator[Event], headers: dict[str, str] | None = None) -> StreamingHttpResponse:
+    """The stream of these events."""
+    stream = _stream(events, contextvars.copy_context())
     answer = StreamingHttpResponse(stream, content_type="text/event-stream")
     answer.headers["Cache-Control"] = "no-store"
     answer.headers["X-Accel-Buffering"] = "no"
-    for name, value in headers.items():
+    for name, value in (headers or {}).items():
         answer.headers[name] = value
     return answer
 
 
-async def _stream(
-    events: AsyncIterator[Event], first: list[Event], context: contextvars.Context
-) -> AsyncIterator[bytes]:
+async def _stream(events: AsyncIterator[Event], context: contextvars.Context) -> AsyncIterator[bytes]:
     """Runs after the view has returned, so each step is given the view's context: the tenant."""
     create = asyncio.get_running_loop().create_task
-    for event in first:
-        yield event.server_sent()
     pending = create(_next(events), context=context)
     try:
         while True:

@@ -18,6 +18,8 @@ from conversations.models import Conversation
 from conversations.services import access, conversations, tickets, turns
 from tenants.api.base import ApiView
 from tenants.auth.authentication import BearerAuthentication, VisitorAuthentication
+from tenants.auth.principal import Principal
+from tenants.models import Contact
 
 NOT_FOR_CONTACTS = ("model", "fallback_model", "system_prompt", "temperature", "end_user", "tools")
 PAGE = [
@@ -35,16 +37,16 @@ class ChatView(ApiView):
         return access.access_conversation(self.principal, conversation_id)
 
 
-def refuse_choices(principal: Any, body: dict[str, Any]) -> None:
+def refuse_choices(principal: Principal, body: Any) -> None:
     """End users do not choose models, prompts or tools. Raises Problem `not_allowed`."""
     chosen = [name for name in NOT_FOR_CONTACTS if body.get(name) is not None]
-    if principal.is_contact and chosen:
+    if principal.contact_id is not None and chosen:
         raise Problem(Code.NOT_ALLOWED, f"An end user may not choose {chosen[0]}.")
 
 
 def paginated(request: Request, rows: Any, ordering: str, shape: Any) -> Response:
     pages = Pages(ordering)
-    page = pages.paginate_queryset(rows, request)
+    page: Any = pages.paginate_queryset(rows, request)
     return pages.get_paginated_response([shape(row) for row in page or []])
 
 
@@ -57,14 +59,14 @@ class Conversations(ChatView):
         values = {name: value for name, value in wanted.validated_data.items() if value is not None}
         if end_user := values.pop("end_user", None):
             values["contact"] = conversations.contact_for(**end_user)
-        elif self.principal.is_contact:
-            values["contact"] = conversations.Contact.objects.get(pk=self.principal.contact_id)
+        elif self.principal.contact_id is not None:
+            values["contact"] = Contact.objects.get(pk=self.principal.contact_id)
         return Response(selectors.conversation_as_json(conversations.begin(**values)), status=201)
 
     @extend_schema(parameters=PAGE, responses=serializers.ConversationShape(many=True))
     def get(self, request: Request) -> Response:
         rows = Conversation.objects.select_related("contact")
-        if self.principal.is_contact:
+        if self.principal.contact_id is not None:
             rows = rows.filter(contact_id=self.principal.contact_id)
         return paginated(request, rows, "-id", selectors.conversation_as_json)
 
@@ -107,7 +109,9 @@ class Rate(ChatView):
         wanted = serializers.NewRating(data=request.data)
         wanted.is_valid(raise_exception=True)
         rated = conversations.rate(
-            self.conversation(conversation_id), wanted.validated_data["stars"], wanted.validated_data.get("comment")
+            self.conversation(conversation_id),
+            wanted.validated_data["stars"],
+            wanted.validated_data.get("comment"),
         )
         return Response(selectors.conversation_as_json(rated))
 
@@ -124,7 +128,9 @@ class Escalate(ChatView):
     def post(self, request: Request, conversation_id: UUID) -> Response:
         wanted = serializers.NewEscalation(data=request.data)
         wanted.is_valid(raise_exception=True)
-        escalated = conversations.escalate(self.conversation(conversation_id), wanted.validated_data.get("reason"))
+        escalated = conversations.escalate(
+            self.conversation(conversation_id), wanted.validated_data.get("reason")
+        )
         return Response(selectors.conversation_as_json(escalated))
 
 

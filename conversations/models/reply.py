@@ -24,8 +24,12 @@ class Reply(models.Model):
     conversation = models.ForeignKey(Conversation, on_delete=models.CASCADE, related_name="replies")
     status = models.CharField(max_length=12, choices=ReplyStatus.choices, default=ReplyStatus.QUEUED)
     attempt = models.PositiveSmallIntegerField(default=0)
-    options = models.JSONField(default=dict, help_text="What the request asked for: max_tokens, use_cache, tools")
-    configuration = models.PositiveIntegerField(null=True, help_text="Number of the configuration version used")
+    options = models.JSONField(
+        default=dict, help_text="What the request asked for: max_tokens, use_cache, tools"
+    )
+    configuration = models.PositiveIntegerField(
+        null=True, help_text="Number of the configuration version used"
+    )
 
     model = models.CharField(max_length=200, blank=True, default="")
     provider = models.CharField(max_length=40, blank=True, default="")

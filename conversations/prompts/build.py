@@ -22,12 +22,16 @@ class Prompt:
     messages: tuple[ChatMessage, ...]
 
 
-def build(instructions: str, tenant_name: str, said: Sequence[ChatMessage], passages: Sequence[Passage]) -> Prompt:
+def build(
+    instructions: str, tenant_name: str, said: Sequence[ChatMessage], passages: Sequence[Passage]
+) -> Prompt:
     """The prompt for `said` (oldest first, the question last), with the passages as sources."""
     # Not str.format: instructions are a person's text and may hold any braces.
     system = instructions.replace("{tenant}", tenant_name)
     if passages:
-        system = "\n\n".join([system, PASSAGES_INTRODUCTION, *map(_source, range(1, len(passages) + 1), passages)])
+        system = "\n\n".join(
+            [system, PASSAGES_INTRODUCTION, *map(_source, range(1, len(passages) + 1), passages)]
+        )
     return Prompt(system.strip(), tuple(_window(said)))
 
 

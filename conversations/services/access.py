@@ -13,7 +13,7 @@ from tenants.auth.principal import Principal
 def access_conversation(principal: Principal, conversation_id: UUID) -> Conversation:
     """The conversation, if the caller may see it. Raises Problem `not_found`."""
     rows = Conversation.objects.select_related("contact")
-    if principal.is_contact:
+    if principal.contact_id is not None:
         rows = rows.filter(contact_id=principal.contact_id)
     conversation = rows.filter(pk=conversation_id).first()
     if conversation is None:

@@ -20,7 +20,9 @@ def checked(content: Any) -> str:
     except UnicodeEncodeError as error:
         raise invalid("content", "Holds half of a surrogate pair, which is no character.") from error
     if size > LARGEST:
-        raise Problem(Code.TOO_LARGE, f"A message may have {LARGEST:,} bytes of UTF-8; this one has {size:,}.")
+        raise Problem(
+            Code.TOO_LARGE, f"A message may have {LARGEST:,} bytes of UTF-8; this one has {size:,}."
+        )
     if UNPRINTABLE.search(content):
         raise invalid("content", "Holds control characters (NUL or other binary data).")
     if not content.strip():

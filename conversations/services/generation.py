@@ -81,7 +81,13 @@ async def generate(reply_id: UUID) -> None:
         reply = await jobs.in_thread(settlement.settle, reply_id, attempt, outcome)
     if reply is not None and await writer.end(outcome.status, reply):
         await jobs.in_thread(leases.done, reply_id)
-    log.info("reply_ended", reply=str(reply_id), status=str(outcome.status), attempt=attempt, model=str(outcome.model))
+    log.info(
+        "reply_ended",
+        reply=str(reply_id),
+        status=str(outcome.status),
+        attempt=attempt,
+        model=str(outcome.model),
+    )
 
 
 async def _attempt(reply_id: UUID, attempt: int, hold: Hold) -> tuple[Outcome, ReplyWriter]:
@@ -107,7 +113,11 @@ def _load(reply_id: UUID) -> tuple[Reply, list[ChatMessage]]:
     reply = Reply.objects.select_related("conversation", "user_message").get(pk=reply_id)
     rows = Message.objects.filter(conversation=reply.conversation_id, id__lte=reply.user_message_id)
     newest = rows.order_by("-id").only("role", "content")[:20]
-    said = [ChatMessage("user" if row.role == "user" else "assistant", row.content) for row in newest if row.content]
+    said = [
+        ChatMessage("user" if row.role == "user" else "assistant", row.content)
+        for row in newest
+        if row.content
+    ]
     return reply, said[::-1]
 
 
@@ -120,7 +130,10 @@ async def _prepare(reply: Reply, said: list[ChatMessage], writer: ReplyWriter) -
     passages = await jobs.in_thread(retrieve, said[-1].content, limit=PASSAGES)
     prompt = build(conversation.system_prompt or settings.system_prompt, state.name, said, passages)
     asked = reply.options.get("max_tokens")
-    names = [conversation.model or settings.primary_model, *(conversation.fallback_model or settings.fallback_model)]
+    names = [
+        conversation.model or settings.primary_model,
+        *(conversation.fallback_model or settings.fallback_model),
+    ]
     models = list(dict.fromkeys(checked_model(name, settings.allowed_models) for name in names))
     request = CompletionRequest(
         model=models[0],
@@ -186,7 +199,9 @@ async def _stream(turn: Turn) -> Finished:
 
 def _ended(turn: Turn, status: ReplyStatus, finish_reason: str, usage: Usage) -> Outcome:
     degraded = bool(turn.degraded_from) and status == ReplyStatus.COMPLETED
-    notice = f"{turn.model.name} answered, because {turn.degraded_from[0]} was not available." if degraded else ""
+    notice = (
+        f"{turn.model.name} answered, because {turn.degraded_from[0]} was not available." if degraded else ""
+    )
     return Outcome(
         status=status,
         text=turn.writer.text,

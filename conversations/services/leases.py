@@ -88,7 +88,9 @@ def orphans(limit: int = 500) -> list[tuple[UUID, TenantRef, str, int]]:
     lost = Q(lease_expires_at=None, enqueued_at__lt=now - _expiry()) | Q(lease_expires_at__lt=now)
     with tenancy.in_platform(), transaction.atomic():
         rows = list(
-            Work.objects.filter(lost).select_related("tenant").select_for_update(skip_locked=True, of=("self",))[:limit]
+            Work.objects.filter(lost)
+            .select_related("tenant")
+            .select_for_update(skip_locked=True, of=("self",))[:limit]
         )
         waiting = [row.id for row in rows if row.lease_expires_at is None]
         ended = [row.id for row in rows if row.state == WorkState.SETTLED]

@@ -65,7 +65,10 @@ def _give_up(reply_id: UUID) -> None:
             return
         text = reply.message.content
         outcome = Outcome(
-            ReplyStatus.FAILED, text, "error", error_code=str(Code.INTERNAL_ERROR),
+            ReplyStatus.FAILED,
+            text,
+            "error",
+            error_code=str(Code.INTERNAL_ERROR),
             error_detail=f"Given up after {reply.attempt} attempts.",
         )
         settlement.settle(reply_id, reply.attempt, outcome)

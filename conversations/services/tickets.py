@@ -32,10 +32,18 @@ def _key(ticket: str) -> str:
         return tenancy.key("ticket", ticket)
 
 
-async def issue(conversation: Conversation, origin: str | None, contact_id: UUID | None, credential: str) -> str:
+async def issue(
+    conversation: Conversation, origin: str | None, contact_id: UUID | None, credential: str
+) -> str:
     """A new ticket for one socket. Raises Problem if Valkey is away."""
     ticket = secrets.token_urlsafe(32)
-    body = [str(tenancy.current_tenant().id), str(conversation.pk), origin, contact_id and str(contact_id), credential]
+    body = [
+        str(tenancy.current_tenant().id),
+        str(conversation.pk),
+        origin,
+        contact_id and str(contact_id),
+        credential,
+    ]
     try:
         await event_log.client().set(_key(ticket), orjson.dumps(body), ex=LIFETIME)
     except event_log.RedisError as error:

@@ -84,7 +84,9 @@ def accept(
         # Two at once: the database let one of them through.
         if client_id is not None and (earlier := _earlier(conversation, client_id)):
             return earlier
-        raise Problem(Code.REPLY_IN_PROGRESS, "This conversation's last message is still being answered.") from error
+        raise Problem(
+            Code.REPLY_IN_PROGRESS, "This conversation's last message is still being answered."
+        ) from error
 
 
 def _earlier(conversation: Conversation, client_id: str) -> Accepted | None:
@@ -106,7 +108,9 @@ def _store(
 ) -> Accepted:
     tenant = current_tenant()
     with transaction.atomic():
-        said = Message.objects.create(conversation=conversation, role=Role.USER, content=text, client_id=client_id)
+        said = Message.objects.create(
+            conversation=conversation, role=Role.USER, content=text, client_id=client_id
+        )
         answer = Message.objects.create(conversation=conversation, role=Role.ASSISTANT)
         reply = Reply.objects.create(
             message=answer, user_message=said, conversation=conversation, options=options.as_json()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
@@ -70,7 +71,13 @@ async def append(
     """
     log, fence = _keys(reply_id)
     keep = KEEP_ENDED if ended else KEEP_RUNNING
-    arguments: list[str | bytes | int] = [attempt, "1" if begin else "0", keep, channel(conversation_id), str(reply_id)]
+    arguments: list[str | bytes | int] = [
+        attempt,
+        "1" if begin else "0",
+        keep,
+        channel(conversation_id),
+        str(reply_id),
+    ]
     for kind, data in events:
         arguments += [kind, data]
     script = client().register_script(SCRIPT)
@@ -79,7 +86,7 @@ async def append(
         raise StaleAttempt
     if answer == "lost":
         raise LogLost
-    return answer
+    return str(answer)
 
 
 async def publish(conversation_id: UUID | str, kind: str, data: bytes) -> None:
@@ -90,10 +97,12 @@ async def publish(conversation_id: UUID | str, kind: str, data: bytes) -> None:
 async def read(reply_id: UUID | str, after: str | None = None) -> list[Event] | None:
     """The events after a cursor (all, if None); None if there is no log. Raises RedisError."""
     log, _ = _keys(reply_id)
-    rows = await client().xrange(log, min=f"({after}" if after else "-")
+    rows: Any = await client().xrange(log, min=f"({after}" if after else "-")
     if not rows and not await client().exists(log):
         return None
-    return [Event(str(reply_id), cursor.decode(), entry[b"k"].decode(), entry[b"d"]) for cursor, entry in rows]
+    return [
+        Event(str(reply_id), cursor.decode(), entry[b"k"].decode(), entry[b"d"]) for cursor, entry in rows
+    ]
 
 
 __all__ = ["LogLost", "RedisError", "StaleAttempt", "append", "channel", "client", "publish", "read"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
+from functools import partial
 from typing import Any
 
 from asgiref.sync import sync_to_async
@@ -29,7 +30,8 @@ class ScopedView(APIView):
     @property
     def principal(self) -> Principal:
         """Who is calling; permissions have been checked."""
-        principal: Principal = self.request.user
+        user: Any = self.request.user
+        principal: Principal = user
         return principal
 
     def scope(self) -> AbstractContextManager[Any]:
@@ -54,10 +56,12 @@ class ApiView(ScopedView):
         super().initial(request, *args, **kwargs)
         self._stack.enter_context(self.scope())
         if request.method == "POST" and self.idempotent and "Idempotency-Key" in request.headers:
-            handler = self.post  # type: ignore[attr-defined]
-            self.post = lambda request, *args, **kwargs: self._once(handler, request, *args, **kwargs)
+            # The dispatcher looks the handler up after this: for this one request it finds the guarded one.
+            self.__dict__["post"] = partial(self._once, getattr(self, "post"))  # noqa: B009 - views define it
 
-    def _once(self, handler: Callable[..., Response], request: Request, *args: Any, **kwargs: Any) -> Response:
+    def _once(
+        self, handler: Callable[..., Response], request: Request, *args: Any, **kwargs: Any
+    ) -> Response:
         record, answer = idempotency.begin(self.principal, request, shared=self.platform_wide)
         if answer is not None:
             return answer
@@ -68,7 +72,7 @@ class AsyncApiView(ScopedView):
     """A view that waits for a reply without holding a thread. Django REST framework itself has no such view."""
 
     @classmethod
-    def as_view(cls, **initkwargs: Any) -> Callable[..., Any]:
+    def as_view(cls, **initkwargs: Any) -> Any:
         view: Any = super().as_view(**initkwargs)
 
         async def asynchronous(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
@@ -87,7 +91,7 @@ class AsyncApiView(ScopedView):
         response: Any
         try:
             await sync_to_async(self.initial)(wrapped, *args, **kwargs)
-            handler = getattr(self, str(wrapped.method).lower(), None)
+            handler: Any = getattr(self, str(wrapped.method).lower(), None)
             if handler is None or wrapped.method not in self.allowed_methods:
                 self.http_method_not_allowed(wrapped)
             with self.scope():
@@ -96,5 +100,3 @@ class AsyncApiView(ScopedView):
             response = self.handle_exception(error)
         self.response = self.finalize_response(wrapped, response, *args, **kwargs)
         return self.response
-
-

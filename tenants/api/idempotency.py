@@ -60,7 +60,9 @@ def claim(principal: Principal, request: Request, *, shared: bool = False) -> tu
     return record, False
 
 
-def keep(record: Record, handle: Callable[[], Response], on_error: Callable[[Exception], Response]) -> Response:
+def keep(
+    record: Record, handle: Callable[[], Response], on_error: Callable[[Exception], Response]
+) -> Response:
     """Run the request and keep its answer, unless it is one that may differ next time."""
     try:
         response = handle()

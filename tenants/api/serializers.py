@@ -93,7 +93,9 @@ class OneOrMore(serializers.Field):  # type: ignore[type-arg]
 
     def to_internal_value(self, data: Any) -> list[str]:
         names = [] if data is None else [data] if isinstance(data, str) else data
-        if not isinstance(names, list) or not all(isinstance(name, str) and 0 < len(name) <= 200 for name in names):
+        if not isinstance(names, list) or not all(
+            isinstance(name, str) and 0 < len(name) <= 200 for name in names
+        ):
             raise serializers.ValidationError("A name, or a list of names.")
         return names
 
@@ -112,7 +114,9 @@ class Configuration(serializers.Serializer[Any]):
     greeting = Text(required=False, allow_blank=True, max_length=10_000)
     primary_model = Text(required=False, max_length=200)
     fallback_model = OneOrMore(required=False, allow_null=True)
-    allowed_models = serializers.ListField(child=Text(max_length=200), required=False, allow_null=True, max_length=200)
+    allowed_models = serializers.ListField(
+        child=Text(max_length=200), required=False, allow_null=True, max_length=200
+    )
     temperature = Number(required=False, allow_null=True, min_value=0, max_value=2)
     max_tokens_per_response = Whole(required=False, min_value=1, max_value=200_000)
     monthly_token_budget = _count()

@@ -92,10 +92,14 @@ class Configuration(OneTenant):
         changes.is_valid(raise_exception=True)
         if unknown := set(request.data) - set(changes.fields) - {"version"}:
             raise Problem(
-                Code.INVALID_REQUEST, "There is no such field.",
+                Code.INVALID_REQUEST,
+                "There is no such field.",
                 errors=[{"field": name, "message": "There is no such field."} for name in sorted(unknown)],
             )
         version = configuration.change(
-            tenant.ref, changes.validated_data, author=self.principal.credential, by_staff=self.principal.platform
+            tenant.ref,
+            changes.validated_data,
+            author=self.principal.credential,
+            by_staff=self.principal.platform,
         )
         return Response(serializers.configuration_as_json(version))

@@ -15,7 +15,7 @@ class HasScope(BasePermission):
     """The view's `required_scope` must be among the credential's."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
-        principal = request.user
+        principal: Any = request.user
         if not isinstance(principal, Principal):
             raise Problem(Code.NOT_AUTHENTICATED, headers={"WWW-Authenticate": "Bearer"})
         if not principal.allows(view.required_scope):

@@ -21,10 +21,6 @@ class Principal:
 
     is_authenticated = True  # what Django REST framework asks of a user
 
-    @property
-    def is_contact(self) -> bool:
-        return self.contact_id is not None or self.credential.startswith("contact:")
-
     def allows(self, scope: str) -> bool:
         """Whether the credential carries a scope; `platform` carries all of them."""
         return scope in self.scopes or Scope.PLATFORM in self.scopes

@@ -16,7 +16,9 @@ class ApiKey(SharedModel):
 
     public_id = models.CharField(max_length=20, unique=True, editable=False)
     secret_hash = models.BinaryField(max_length=32, editable=False)
-    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, null=True, blank=True, related_name="api_keys")
+    tenant = models.ForeignKey(
+        Tenant, on_delete=models.CASCADE, null=True, blank=True, related_name="api_keys"
+    )
     name = models.CharField(max_length=100, blank=True, default="")
     scopes = ArrayField(models.CharField(max_length=20, choices=Scope.choices))
     created_at = models.DateTimeField(auto_now_add=True)

@@ -37,7 +37,9 @@ class ConfigurationVersion(SharedModel):
     tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="configurations")
     number = models.PositiveIntegerField(editable=False)
     by_staff = models.BooleanField(
-        default=True, editable=False, help_text="Set by staff: its limits are ceilings for the tenant's own changes"
+        default=True,
+        editable=False,
+        help_text="Set by staff: its limits are ceilings for the tenant's own changes",
     )
     author = models.CharField(max_length=200, blank=True, default="", editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
@@ -75,7 +77,9 @@ class ConfigurationVersion(SharedModel):
 
     class Meta:
         ordering = ["tenant", "-number"]
-        constraints = [models.UniqueConstraint(fields=["tenant", "number"], name="configuration_number_per_tenant")]
+        constraints = [
+            models.UniqueConstraint(fields=["tenant", "number"], name="configuration_number_per_tenant")
+        ]
 
     def __str__(self) -> str:
         return f"version {self.number}"

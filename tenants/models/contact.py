@@ -10,7 +10,7 @@ from chatplatform.postgres.models import TenantModel
 class Contact(TenantModel):
     """Who chats. Anonymous visitors have no external id; the tenant's backend names the others."""
 
-    external_id = models.CharField(max_length=200, null=True, blank=True, unique=True)  # noqa: DJ001 - many anonymous
+    external_id = models.CharField(max_length=200, null=True, blank=True, unique=True)
     name = models.CharField(max_length=200, blank=True, default="")
     email = models.EmailField(blank=True, default="")
     attributes = models.JSONField(default=dict, blank=True)

@@ -14,7 +14,8 @@ from tenants.vocabulary import TenantStatus, Tier
 
 SLUG = r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?"
 valid_slug = RegexValidator(
-    rf"^{SLUG}\Z", "Up to 40 lower-case letters, digits and hyphens, beginning and ending with a letter or digit."
+    rf"^{SLUG}\Z",
+    "Up to 40 lower-case letters, digits and hyphens, beginning and ending with a letter or digit.",
 )
 
 
@@ -31,7 +32,11 @@ class Tenant(TenantMixin, SharedModel):  # type: ignore[misc]
     status_detail = models.TextField(blank=True, default="")
     database = models.CharField(max_length=63, default="default", editable=False)
     migrated_to = models.CharField(
-        max_length=64, blank=True, default="", editable=False, help_text="Digest of the migrations its schema has"
+        max_length=64,
+        blank=True,
+        default="",
+        editable=False,
+        help_text="Digest of the migrations its schema has",
     )
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)

@@ -21,7 +21,9 @@ def current(tenant: TenantRef) -> ConfigurationVersion:
         return ConfigurationVersion.objects.filter(tenant_id=tenant.id).latest("number")
 
 
-def change(tenant: TenantRef, changes: dict[str, Any], *, author: str, by_staff: bool) -> ConfigurationVersion:
+def change(
+    tenant: TenantRef, changes: dict[str, Any], *, author: str, by_staff: bool
+) -> ConfigurationVersion:
     """Write the next version: the current one with `changes`. No change, no version.
 
     Raises Problem: unknown or wrong fields are 422, a limit above what staff set is 403.
@@ -37,7 +39,11 @@ def change(tenant: TenantRef, changes: dict[str, Any], *, author: str, by_staff:
         if not by_staff:
             _check_ceilings(tenant, changes)
         version = ConfigurationVersion(
-            tenant_id=tenant.id, number=before.number + 1, author=author, by_staff=by_staff, **{**values, **changes}
+            tenant_id=tenant.id,
+            number=before.number + 1,
+            author=author,
+            by_staff=by_staff,
+            **{**values, **changes},
         )
         version.full_clean(exclude=["tenant"])
         version.save()

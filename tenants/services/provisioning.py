@@ -45,7 +45,9 @@ def request_tenant(
         with tenancy.in_platform(), transaction.atomic():
             tenant = Tenant(slug=slug, name=name, tier=tier, schema_name=names.schema_for(slug))
             tenant.save()
-            version = ConfigurationVersion(tenant=tenant, number=1, author="provisioning", **(configuration or {}))
+            version = ConfigurationVersion(
+                tenant=tenant, number=1, author="provisioning", **(configuration or {})
+            )
             version.full_clean(exclude=["tenant"])
             version.save()
             for domain in domains:
