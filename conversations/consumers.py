@@ -200,11 +200,12 @@ class Conversation(Refusing):
         joined = time.monotonic()
         try:
             while True:
-                item = await subscription.next()
+                unfinished = [cursor for cursor in self.cursors.values() if not cursor.ended]
+                item = await subscription.next(reader.SILENCE if unfinished else None)
                 if isinstance(item, Resume):
                     await self._replay(item)
                 elif item is None:
-                    for cursor in list(self.cursors.values()):
+                    for cursor in unfinished:
                         await self._send_events(await reader.replay(cursor))
                 elif item.kind == "message":
                     await self._pass_on(item)
@@ -229,7 +230,7 @@ class Conversation(Refusing):
         if wish.unless_known and wish.reply_id in self.cursors:
             return
         cursor = self._cursor(wish.reply_id)
-        cursor.value = wish.after
+        cursor.value, cursor.ended = wish.after, False
         await self._send_events(await reader.replay(cursor))
 
     async def _pass_on(self, event: Event) -> None:

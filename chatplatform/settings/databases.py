@@ -29,5 +29,7 @@ def from_url(url: str, *, fence: str, pool: dict[str, Any] | None = None) -> dic
         "HOST": parts.pop("host", ""),
         "PORT": parts.pop("port", ""),
         "CONN_MAX_AGE": 0,
+        # After a restart of PostgreSQL the pool would hand out dead connections.
+        "CONN_HEALTH_CHECKS": True,
         "OPTIONS": {**parts, **options},
     }

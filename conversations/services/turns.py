@@ -115,9 +115,9 @@ def _store(
         reply = Reply.objects.create(
             message=answer, user_message=said, conversation=conversation, options=options.as_json()
         )
-        if conversation.status == ConversationStatus.RESOLVED:
-            conversation.status = ConversationStatus.OPEN
-        conversation.save(update_fields=["status", "updated_at"])
+        here = Conversation.objects.filter(pk=conversation.pk)
+        here.update(updated_at=said.created_at)
+        here.filter(status=ConversationStatus.RESOLVED).update(status=ConversationStatus.OPEN)
         with tenancy.in_platform():
             Work.objects.create(id=answer.id, tenant_id=tenant.id)
         accepted = Accepted(said, reply)

@@ -54,11 +54,14 @@ class Subscription:
             self._events.append(item)
         self._wake.set()
 
-    async def next(self) -> Event | Resume | None:
-        """The next item; None: events may have been missed, read the log again from your cursor."""
+    async def next(self, silence: float | None = None) -> Event | Resume | None:
+        """The next item; None: events may have been missed, or `silence` seconds have passed: read the log again."""
         while not self._events:
             self._wake.clear()
-            await self._wake.wait()
+            try:
+                await asyncio.wait_for(self._wake.wait(), silence)
+            except TimeoutError:
+                return None
         return self._events.popleft()
 
 

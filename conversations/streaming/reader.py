@@ -19,6 +19,8 @@ from conversations.streaming.events import Event
 from conversations.streaming.hub import Subscription, hub
 from conversations.vocabulary import ResetReason
 
+SILENCE = 10.0  # s after which a reader of a running reply looks for itself: Valkey may be away for long
+
 
 @dataclass(slots=True)
 class Cursor:
@@ -26,12 +28,13 @@ class Cursor:
 
     reply_id: str
     value: str = ""
+    ended: bool = False
 
     def passes(self, event: Event) -> bool:
         """Whether the event is new to this reader; if so, it is noted."""
         if self.value and event.position <= events.position(self.value):
             return False
-        self.value = event.cursor
+        self.value, self.ended = event.cursor, event.last
         return True
 
 
@@ -40,10 +43,26 @@ async def replay(cursor: Cursor) -> list[Event]:
     try:
         logged = await event_log.read(cursor.reply_id, cursor.value or None)
     except event_log.RedisError:
-        logged = None
+        return await _stored(cursor, running=False)  # the log may still be there: wait for it
     if logged is None:
-        logged = await _from_stored(cursor.reply_id)
+        return await _stored(cursor, running=True)
     return [event for event in logged if cursor.passes(event)]
+
+
+async def _stored(cursor: Cursor, *, running: bool) -> list[Event]:
+    """The reply as PostgreSQL has it, from a reset on, whatever the reader had before; told once.
+
+    Without `running`, only a reply that has ended.
+    """
+    if cursor.value == events.END_CURSOR:
+        return []
+    reply = await sync_to_async(selectors.reply_or_none)(UUID(cursor.reply_id))
+    told = cursor.value in (events.RESET_CURSOR, events.TEXT_CURSOR)
+    if reply is None or (reply.running and (told or not running)):
+        return []
+    made = stored_events(reply)
+    cursor.value, cursor.ended = made[-1].cursor, made[-1].last
+    return made
 
 
 async def follow(conversation_id: UUID, reply_id: UUID, after: str | None = None) -> AsyncIterator[Event]:
@@ -63,18 +82,12 @@ async def _joined(cursor: Cursor, subscription: Subscription) -> AsyncIterator[E
     for event in await replay(cursor):
         yield event
     while True:
-        live = await subscription.next()
+        live = await subscription.next(SILENCE)
         if live is None:
             for event in await replay(cursor):
                 yield event
         elif isinstance(live, Event) and live.reply_id == cursor.reply_id and cursor.passes(live):
             yield live
-
-
-async def _from_stored(reply_id: str) -> list[Event]:
-    """The reply as PostgreSQL has it, as events: reset, the whole text so far, and the end if it has ended."""
-    reply = await sync_to_async(selectors.reply_or_none)(UUID(reply_id))
-    return stored_events(reply) if reply else []
 
 
 def stored_events(reply: Reply) -> list[Event]:
