@@ -7,6 +7,7 @@ from django.urls import include, path
 from django.views.generic import TemplateView
 
 from chatplatform import urls_api
+from chatplatform.observability import health
 
 handler404 = "chatplatform.api.views.not_found"
 handler500 = "chatplatform.api.views.server_error"
@@ -15,5 +16,6 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("api/v1/", include(urls_api)),
     *urls_api.probes,
+    path("metrics", health.metrics),
     path("", TemplateView.as_view(template_name="landing.html"), name="landing"),
 ]

@@ -21,6 +21,7 @@ from channels.generic.websocket import AsyncWebsocketConsumer
 
 from chatplatform import jobs, tenancy
 from chatplatform.api.problem import Code, Problem, as_problem, invalid
+from chatplatform.observability.metrics import FRAMES_REFUSED, SOCKETS
 from conversations import sockets
 from conversations.services import access, handshake, turns
 from conversations.services.turns import Options
@@ -95,9 +96,12 @@ class Conversation(Refusing):
             self.sender = asyncio.create_task(self._send_all(self.subscription))
         await self.accept()
         sockets.opened.add(self)
+        SOCKETS.inc()
 
     async def disconnect(self, code: int) -> None:
-        sockets.opened.discard(self)
+        if self in sockets.opened:
+            sockets.opened.discard(self)
+            SOCKETS.dec()
         if hasattr(self, "sender"):
             self.sender.cancel()
             with tenancy.in_tenant(self.tenant):
@@ -141,6 +145,7 @@ class Conversation(Refusing):
 
     async def _say_refused(self, problem: Problem, client_id: str | None) -> None:
         named = {} if client_id is None else {"client_id": client_id[:128]}
+        FRAMES_REFUSED.labels(str(problem.code)).inc()
         await self._send_json({"type": "error", **named, "error": problem.body()})
         if problem.code is Code.MALFORMED:
             self.bad_frames += 1

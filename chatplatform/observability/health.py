@@ -6,9 +6,10 @@ from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.core.cache import cache
-from django.http import HttpRequest, JsonResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
 
 from chatplatform import tenancy
+from chatplatform.observability.metrics import exposition
 from chatplatform.postgres import migrations
 
 _current = False  # migrations on disk do not change while a process runs; once current, always current
@@ -28,6 +29,12 @@ async def readyz(request: HttpRequest) -> JsonResponse:
     return JsonResponse(
         {"status": status, "database": database, "valkey": valkey}, status=200 if ready else 503
     )
+
+
+def metrics(request: HttpRequest) -> HttpResponse:
+    """Prometheus' exposition of this process."""
+    body, content_type = exposition()
+    return HttpResponse(body, content_type=content_type)
 
 
 def _database() -> str:

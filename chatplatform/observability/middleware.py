@@ -13,9 +13,11 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 from chatplatform.observability.context import request_id
+from chatplatform.observability.metrics import REQUESTS
 
 log = structlog.get_logger("chatplatform.request")
 ACCEPTABLE = re.compile(r"[A-Za-z0-9._-]{8,64}")
+METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 QUIET = {"/livez", "/readyz", "/metrics"}
 
 
@@ -37,13 +39,22 @@ class RequestContext:
             response = await self.get_response(request)
             response["X-Request-ID"] = identity
             if request.path not in QUIET:
-                took = round((time.perf_counter() - started) * 1000, 1)
-                log.info(
-                    "request", method=request.method, path=request.path, status=response.status_code, ms=took
-                )
+                _note(request, response, time.perf_counter() - started)
             return response
         finally:
             request_id.reset(token)
+
+
+def _note(request: HttpRequest, response: HttpResponseBase, seconds: float) -> None:
+    method = str(request.method)
+    REQUESTS.labels(method if method in METHODS else "other", str(response.status_code)).observe(seconds)
+    log.info(
+        "request",
+        method=method,
+        path=request.path,
+        status=response.status_code,
+        ms=round(seconds * 1000, 1),
+    )
 
 
 request_context = RequestContext

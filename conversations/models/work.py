@@ -24,7 +24,8 @@ class Work(SharedModel):
     attempt = models.PositiveSmallIntegerField(default=0)
     owner = models.CharField(max_length=80, blank=True, default="")
     lease_expires_at = models.DateTimeField(null=True)
-    enqueued_at = models.DateTimeField(auto_now_add=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    enqueued_at = models.DateTimeField(auto_now_add=True, help_text="When its job was last sent")
     cancel_requested = models.BooleanField(default=False)
 
     class Meta:

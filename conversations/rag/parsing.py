@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import PurePath
 
@@ -25,6 +26,7 @@ TYPES = {
 # What a control character in a text file betrays; tab, line feed, form feed and carriage return are text.
 CONTROL = {chr(code) for code in range(32)} - set("\t\n\f\r") | {"\x7f"}
 CONTROL_SHARE = 0.001
+FRONT_MATTER = re.compile(r"\A---\n.*?\n---\n", re.DOTALL)
 
 
 def parse(name: str, data: bytes, limits: Limits = Limits()) -> ParsedDocument:  # noqa: B008 - frozen
@@ -96,27 +98,44 @@ def read_plain(text: str, outline: Outline) -> None:
 
 def read_markdown(text: str, outline: Outline) -> None:
     """CommonMark with tables. Raw HTML in it is dropped, images leave their alternative text."""
-    tokens = MarkdownIt("commonmark", {"html": True}).enable("table").parse(_without_front_matter(text))
-    heading, row = 0, []
-    for token in tokens:
+    heading = 0
+    row: list[str] | None = None
+    for token in MarkdownIt("commonmark").enable("table").parse(FRONT_MATTER.sub("", text, count=1)):
         if token.type == "heading_open":
             heading = int(token.tag[1])
         elif token.type == "tr_open":
             row = []
         elif token.type == "tr_close":
-            outline.block(" | ".join(filter(None, row)))
+            outline.block(" | ".join(filter(None, row or [])))
+            row = None
         elif token.type == "inline":
-            _take_inline(token, heading, row, outline)
+            _take(_inline_text(token), heading, row, outline)
             heading = 0
         elif token.type in ("fence", "code_block"):
             outline.block(token.content)
 
 
-def _take_inline(token: Token, heading: int, row: list[str], outline: Outline) -> None:
-    text = _inline_text(token)
+def _take(text: str, heading: int, row: list[str] | None, outline: Outline) -> None:
     if heading:
         outline.heading(heading, text)
-    elif token.level >= 4 and token.block and _in_table(token):
+    elif row is not None:
         row.append(text)
     else:
         outline.block(text)
+
+
+def _inline_text(token: Token) -> str:
+    parts = []
+    for child in token.children or []:
+        if child.type in ("softbreak", "hardbreak"):
+            parts.append(" ")
+        elif child.type in ("text", "code_inline", "image"):
+            parts.append(child.content)
+    return "".join(parts)
+
+
+_TEXT_READERS: dict[str, Callable[[str, Outline], None]] = {
+    MARKDOWN: read_markdown,
+    PLAIN: read_plain,
+    HTML: read_html,
+}

@@ -11,10 +11,11 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import F, Q
+from django.db.models import Count, F, Min, Q
 from django.utils import timezone
 
 from chatplatform import tenancy
+from chatplatform.observability import metrics
 from chatplatform.tenancy import TenantRef
 from conversations.models import Reply, Work
 from conversations.models.work import WorkState
@@ -100,3 +101,17 @@ def orphans(limit: int = 500) -> list[tuple[UUID, TenantRef, str, int]]:
         dead = [row.id for row in rows if row.lease_expires_at is not None and row.state == WorkState.PENDING]
         Work.objects.filter(id__in=dead).update(lease_expires_at=None, owner="", enqueued_at=now)
     return [(row.id, row.tenant.ref, row.state, row.attempt) for row in rows]
+
+
+def measure() -> None:
+    """Set the gauges of the work table."""
+    with tenancy.in_platform():
+        counted = Work.objects.aggregate(
+            pending=Count("id", filter=Q(state=WorkState.PENDING)),
+            settled=Count("id", filter=Q(state=WorkState.SETTLED)),
+            oldest=Min("created_at"),
+        )
+    for state in WorkState.values:
+        metrics.WORK.labels(state).set(counted[state])
+    oldest = counted["oldest"]
+    metrics.WORK_AGE.set((timezone.now() - oldest).total_seconds() if oldest else 0)

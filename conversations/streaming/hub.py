@@ -59,7 +59,8 @@ class Subscription:
         while not self._events:
             self._wake.clear()
             try:
-                await asyncio.wait_for(self._wake.wait(), silence)
+                async with asyncio.timeout(silence):
+                    await self._wake.wait()
             except TimeoutError:
                 return None
         return self._events.popleft()
