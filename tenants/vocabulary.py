@@ -33,3 +33,11 @@ class Scope(models.TextChoices):
     BILLING_READ = "billing:read", "Billing, read"
     CONFIG = "config", "Configuration"
     PLATFORM = "platform", "Platform"
+
+
+class LookAction(models.TextChoices):
+    """What a staff member looked at in a tenant."""
+
+    LIST = "list", "Listed conversations"
+    SEARCH = "search", "Searched conversations"
+    READ = "read", "Read a conversation"

@@ -43,7 +43,7 @@ class PlatformCommand(BaseCommand):
     """A command of the control plane. Subclasses say `arguments`, `run`, and for people `as_text`."""
 
     requires_system_checks: list[str] = []
-    # The work, done in the platform's context; what it returns goes to stdout. Raises Error or what is FORESEEN.
+    # The work, done in the platform's context; what it returns goes to stdout. Raises Error, or FORESEEN.
     # A method of each subclass, with the options it declared as keyword arguments.
     run: Callable[..., Result]
 

@@ -42,9 +42,10 @@ def ensure() -> dict[str, str]:
 
 def _remembered() -> dict[str, str]:
     try:
-        return dict(json.loads(RunFile(settings.DATA_DIR).path.read_text()))
+        found = json.loads(RunFile(settings.DATA_DIR).path.read_text())
     except (OSError, ValueError):
         return {}
+    return {key: str(value) for key, value in found.items()} if isinstance(found, dict) else {}
 
 
 def _tenant() -> Tenant:

@@ -144,7 +144,8 @@ class DatabaseWrapper(django_tenants_backend.DatabaseWrapper):  # type: ignore[m
             cursor.fence = self.fence
         return cursor
 
-    # Savepoints belong to the connection, not to a tenant, and rolling one back must work in a broken transaction.
+    # Savepoints and constraints belong to the connection, not to a tenant; and rolling back must work in a
+    # broken transaction.
     def _savepoint(self, sid: str) -> None:
         self._raw(self.ops.savepoint_create_sql(sid))
 
@@ -153,6 +154,10 @@ class DatabaseWrapper(django_tenants_backend.DatabaseWrapper):  # type: ignore[m
 
     def _savepoint_commit(self, sid: str) -> None:
         self._raw(self.ops.savepoint_commit_sql(sid))
+
+    def check_constraints(self, table_names: Any = None) -> None:
+        self._raw("SET CONSTRAINTS ALL IMMEDIATE")
+        self._raw("SET CONSTRAINTS ALL DEFERRED")
 
     def _raw(self, statement: str) -> None:
         with self.wrap_database_errors, self.connection.cursor() as cursor:

@@ -10,6 +10,7 @@ from django.db import transaction
 from django.http.response import HttpResponseBase
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -31,7 +32,15 @@ FAILURES = {Code.PROVIDER_ERROR, Code.PROVIDER_UNAVAILABLE, Code.DEADLINE_EXCEED
 EVENT_STREAM = {(200, "text/event-stream"): OpenApiTypes.STR}
 
 
+class EventStream(JSONRenderer):
+    """Lets clients ask for an event stream; what is not one (an error) is JSON all the same."""
+
+    media_type = "text/event-stream"
+    format = "event-stream"
+
+
 class Messages(AsyncApiView):
+    renderer_classes = [JSONRenderer, EventStream]
     authentication_classes = [BearerAuthentication, VisitorAuthentication]
 
     @extend_schema(parameters=PAGE, responses=serializers.MessageShape(many=True))
@@ -103,6 +112,7 @@ def _turn(reply_id: UUID, headers: dict[str, str]) -> Response:
 
 
 class ReplyEvents(AsyncApiView):
+    renderer_classes = [EventStream, JSONRenderer]
     authentication_classes = [BearerAuthentication, VisitorAuthentication]
 
     @extend_schema(

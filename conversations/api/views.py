@@ -119,6 +119,8 @@ class Rate(ChatView):
 class Resolve(ChatView):
     @extend_schema(request=None, responses=serializers.ConversationShape)
     def post(self, request: Request, conversation_id: UUID) -> Response:
+        if self.principal.contact_id is not None:
+            raise Problem(Code.NOT_ALLOWED, "An end user may not resolve a conversation.")
         resolved = conversations.resolve(self.conversation(conversation_id))
         return Response(selectors.conversation_as_json(resolved))
 

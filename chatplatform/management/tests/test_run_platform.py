@@ -70,4 +70,4 @@ def test_the_web_server_is_the_one_that_was_chosen(settings: Settings) -> None:
     settings.ASGI_SERVER = "uvicorn"
     assert "uvicorn" in processes.web().command
     settings.ASGI_SERVER = "daphne"
-    assert "daphne" in processes.web().command
+    assert "chatplatform.daphne_server" in processes.web().command

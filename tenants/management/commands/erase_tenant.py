@@ -13,10 +13,12 @@ from tenants.services import lifecycle
 
 
 class Command(PlatformCommand):
-    help = "Delete a tenant for good: schema, role, keys, configuration, conversations. Asks first on a terminal."
+    help = (
+        "Delete a tenant for good: schema, role, keys, configuration, conversations. On a terminal it asks."
+    )
 
     def arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("slug", metavar="SLUG")
+        parser.add_argument("slug", metavar="SLUG", help="The tenant")
         parser.add_argument("--yes", action="store_true", help="Do not ask")
 
     def run(self, *, slug: str, yes: bool, **options: Any) -> Result:

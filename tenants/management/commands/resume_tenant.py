@@ -14,7 +14,7 @@ class Command(PlatformCommand):
     help = "Serve a suspended tenant again."
 
     def arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("slug", metavar="SLUG")
+        parser.add_argument("slug", metavar="SLUG", help="The tenant")
 
     def run(self, *, slug: str, **options: Any) -> Result:
         return {"tenant": slug, "status": str(lifecycle.resume(slug).status)}

@@ -14,7 +14,7 @@ class Command(PlatformCommand):
     help = "Refuse a tenant in every process within 5 seconds, and close its sockets. Nothing is deleted."
 
     def arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("slug", metavar="SLUG")
+        parser.add_argument("slug", metavar="SLUG", help="The tenant")
 
     def run(self, *, slug: str, **options: Any) -> Result:
         return {"tenant": slug, "status": str(lifecycle.suspend(slug).status)}
