@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.urls import include, path
+from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
 from chatplatform.observability import health
@@ -18,4 +19,8 @@ urlpatterns = [
     path("schema", SpectacularAPIView.as_view(**schema), name="schema"),
     path("docs", SpectacularSwaggerSplitView.as_view(url_name="api:schema", **schema), name="docs"),
 ]
-probes = [path("livez", health.livez), path("readyz", health.readyz)]
+probes = [
+    path("favicon.ico", RedirectView.as_view(url="/static/chat/icon.svg")),
+    path("livez", health.livez),
+    path("readyz", health.readyz),
+]

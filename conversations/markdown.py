@@ -1,17 +1,21 @@
-"""Markdown to HTML that is safe to show: no raw HTML, no images, links that leak nothing."""
+"""Markdown to HTML that is safe to show: no raw HTML, no images, links that leak nothing.
+
+`static/chat/markdown.js` renders what streams in; both must look the same.
+"""
 
 from __future__ import annotations
+
+from typing import Any
 
 import nh3
 from django.utils.safestring import SafeString, mark_safe
 from markdown_it import MarkdownIt
 
 TAGS = frozenset(
-    "p br hr em strong del s code pre blockquote ul ol li h1 h2 h3 h4 h5 h6 table thead tbody tr th td a".split()
+    "p br hr em strong del s code pre blockquote ul ol li h3 h4 h5 h6 table thead tbody tr th td a".split()
 )
-_renderer = MarkdownIt("commonmark", {"html": False, "linkify": False}).enable(["table", "strikethrough"])
-# An image would tell its server who reads: only its description is shown.
-_renderer.add_render_rule("image", lambda self, tokens, index, options, env: _text(tokens[index].content))
+LINKS = ("http://", "https://", "mailto:")
+HEADINGS_ABOVE = 2  # the page's own: its title, and who is speaking
 
 
 def to_html(text: str) -> SafeString:
@@ -20,12 +24,32 @@ def to_html(text: str) -> SafeString:
         _renderer.render(text),
         tags=set(TAGS),
         attributes={"a": {"href", "title"}, "ol": {"start"}, "code": {"class"}},
+        attribute_filter=_checked_attribute,
         url_schemes={"http", "https", "mailto"},
         link_rel="noopener noreferrer nofollow",
         set_tag_attribute_values={"a": {"target": "_blank"}},
     )
-    return mark_safe(html)
+    return mark_safe(html)  # noqa: S308 - sanitised in the line above
 
 
-def _text(text: str) -> str:
-    return nh3.clean_text(text)
+def _checked_attribute(tag: str, attribute: str, value: str) -> str | None:
+    # A relative link in an answer would lead to somewhere on this very page's host.
+    if attribute == "href" and not value.lower().startswith(LINKS):
+        return None
+    return value
+
+
+def _lower_headings(state: Any) -> None:
+    for token in state.tokens:
+        if token.type in ("heading_open", "heading_close"):
+            token.tag = f"h{min(6, int(token.tag[1]) + HEADINGS_ABOVE)}"
+
+
+def _description(renderer: Any, tokens: Any, index: int, options: Any, env: Any) -> str:
+    # An image would tell its server who reads: only its description is shown.
+    return nh3.clean_text(tokens[index].content)
+
+
+_renderer = MarkdownIt("commonmark", {"html": False, "linkify": False}).enable(["table", "strikethrough"])
+_renderer.core.ruler.push("lower_headings", _lower_headings)
+_renderer.add_render_rule("image", _description)

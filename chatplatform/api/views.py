@@ -29,14 +29,11 @@ def page(request: HttpRequest, problem: Problem) -> HttpResponse:
     """The problem as a page for a browser, as problem+json for a program."""
     if "text/html" not in request.headers.get("Accept", "") or request.path.startswith("/api/"):
         return problem.response()
-    template = TEMPLATES.get(problem.code, f"errors/{problem.code.status}.html")
-    html = render_to_string(template, {"problem": problem.body()})
+    templates = [f"errors/{problem.code}.html", f"errors/{problem.code.status}.html", "errors/500.html"]
+    html = render_to_string(templates, {"problem": problem.body()})
     return HttpResponse(html, status=problem.code.status, headers=problem.headers)
 
 
 def page_of(request: HttpRequest, error: Exception) -> HttpResponse:
     """Whatever went wrong, as a page or a problem."""
     return page(request, as_problem(error))
-
-
-TEMPLATES = {Code.TENANT_SUSPENDED: "errors/tenant_suspended.html"}

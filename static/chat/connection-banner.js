@@ -1,6 +1,7 @@
 // Says how the connection is: a quiet word in the header, and a banner only once it matters.
 
 const PATIENCE_MS = 1200;
+const RELIEF_MS = 800;
 const WORDS = { connecting: "Connecting…", open: "Online", waiting: "Reconnecting…", offline: "Offline", stopped: "Closed" };
 
 export class ConnectionBanner {
@@ -10,6 +11,7 @@ export class ConnectionBanner {
   #action;
   #presence;
   #timer = 0;
+  #troubleSince = 0;
   #ticker = 0;
   #perform = () => {};
 
@@ -38,12 +40,19 @@ export class ConnectionBanner {
     clearTimeout(this.#timer);
     clearInterval(this.#ticker);
     if (state === "open") {
-      this.#banner.hidden = true;
+      // A server that lets us in only to send us away again has not healed.
+      this.#timer = setTimeout(() => this.#hide(), RELIEF_MS);
       return;
     }
     // A blip that heals by itself is not worth a word.
-    const delay = state === "stopped" || !this.#banner.hidden ? 0 : PATIENCE_MS;
+    this.#troubleSince ||= Date.now();
+    const delay = state === "stopped" ? 0 : Math.max(0, this.#troubleSince + PATIENCE_MS - Date.now());
     this.#timer = setTimeout(() => this.#reveal(text, retryAt, action), delay);
+  }
+
+  #hide() {
+    this.#banner.hidden = true;
+    this.#troubleSince = 0;
   }
 
   #reveal(text, retryAt, action) {

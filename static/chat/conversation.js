@@ -97,7 +97,7 @@ export class Conversation {
     const known = this.#transcript.reply(frame.reply_id);
     const view = this.#transcript.ensureReply(frame.reply_id, frame.user_message_id);
     if (resent && !known) this.#resume(view);
-    if (!frame.client_id && !this.#transcript.has(frame.user_message_id)) this.#catchUp();
+    if (frame.user_message_id && !this.#transcript.has(frame.user_message_id)) this.#catchUp();
     this.#refresh();
   }
 

@@ -27,22 +27,29 @@ const renderer = {
     const level = Math.min(depth + 2, 6);
     return `<h${level}>${this.parser.parseInline(tokens)}</h${level}>\n`;
   },
-  checkbox({ checked }) {
-    return checked ? "☑ " : "☐ ";
+  checkbox({ raw }) {
+    return escapeHtml(raw);
   },
   code({ text }) {
     return `<pre><code>${escapeHtml(text)}\n</code></pre>\n`;
   },
 };
 
-const marked = new Marked({ gfm: true, breaks: false, renderer });
+// What the server's CommonMark (with tables and strikethrough) does not know stays text here too.
+const tokenizer = {
+  html: () => undefined,
+  tag: () => undefined,
+  url: () => undefined,
+};
+
+const marked = new Marked({ gfm: true, breaks: false, renderer, tokenizer });
 
 const POLICY = {
   ALLOWED_TAGS: [
     "a", "blockquote", "br", "code", "del", "em", "h3", "h4", "h5", "h6", "hr", "li", "ol", "p", "pre", "strong",
     "table", "tbody", "td", "th", "thead", "tr", "ul", "#text",
   ],
-  ALLOWED_ATTR: ["align", "href", "rel", "start", "target", "title"],
+  ALLOWED_ATTR: ["href", "rel", "start", "target", "title"],
   ALLOWED_URI_REGEXP: SAFE_LINK,
   ALLOW_ARIA_ATTR: false,
   ALLOW_DATA_ATTR: false,
@@ -53,14 +60,28 @@ DOMPurify.addHook("afterSanitizeAttributes", (node) => {
   if (node.nodeName === "A") {
     node.setAttribute("target", "_blank");
     node.setAttribute("rel", "noopener noreferrer nofollow");
-  } else if (node.nodeName === "PRE") {
-    node.setAttribute("tabindex", "0"); // wide code must scroll from the keyboard
-  } else if (node.nodeName === "TABLE") {
-    node.setAttribute("tabindex", "0");
+  } else if (node.nodeName === "PRE" || node.nodeName === "TABLE") {
+    node.setAttribute("tabindex", "0"); // what is wide must scroll from the keyboard
   }
 });
 
 const sanitize = (html) => DOMPurify.sanitize(html, POLICY);
+
+/**
+ * While text streams, a mark whose partner has not arrived yet would show as "**" and jump away a moment later.
+ * Closes it for the time being; only the last line can be affected.
+ */
+export function closeOpenMarks(text) {
+  if ((text.match(/^\s*(?:```|~~~)/gm) ?? []).length % 2) return text; // inside a code block everything is literal
+  const start = text.lastIndexOf("\n") + 1;
+  let line = text.slice(start).replace(/(?<!!)\[([^\]\n]*)(?:\]\([^)\s]*)?$/, "$1");
+  const outsideCode = line.replace(/`[^`]*`/g, "");
+  if (outsideCode.includes("`")) line = line.endsWith("`") ? line.slice(0, -1) : `${line}\``;
+  else if ((outsideCode.match(/\*\*/g) ?? []).length % 2) {
+    line = /\*\*\*?$/.test(line) ? line.replace(/\*+$/, "") : `${line.replace(/[\s*]+$/, "")}**`;
+  }
+  return text.slice(0, start) + line;
+}
 
 /** The text that a reader would hear, without the marks. */
 export function plainText(markdown) {
@@ -108,7 +129,8 @@ export class MarkdownStream {
 
   #draw(text, whole) {
     if (this.#blocks.length === 0) this.#target.replaceChildren(); // what the server had rendered
-    const tokens = marked.lexer(text.slice(this.#settledOffset));
+    const rest = text.slice(this.#settledOffset);
+    const tokens = marked.lexer(whole ? rest : closeOpenMarks(rest));
     let index = this.#settledBlocks;
     let offset = this.#settledOffset;
     let settled = [index, offset];

@@ -43,6 +43,7 @@ export class Transcript {
     const element = this.#clone("assistant");
     element.dataset.replyId = id;
     const asked = userMessageId && this.#find(userMessageId);
+    if (userMessageId) element.dataset.answers = userMessageId;
     if (asked) asked.after(element);
     else this.#list.insertBefore(element, this.#firstPending());
     const view = this.#adoptReply(element);
@@ -71,6 +72,7 @@ export class Transcript {
     element.querySelector("[data-part='delivery-text']").textContent = text;
     element.querySelector("[data-action='resend']").hidden = !canResend;
     element.querySelector("[data-action='edit']").hidden = !canEdit;
+    if (state === "failed") this.#announcer.say(`Not sent. ${text}`);
     this.#follower.follow();
   }
 
@@ -106,7 +108,9 @@ export class Transcript {
       localizeTime(time);
       this.#announcer.say(`${element.querySelector(".author").textContent}: ${text.textContent}`);
     } else text.textContent = message.content;
-    this.#list.insertBefore(element, this.#firstPending());
+    // From another window, the answer can be here before the question.
+    const answer = this.#list.querySelector(`:scope > [data-answers="${CSS.escape(message.id)}"]`);
+    this.#list.insertBefore(element, answer ?? this.#firstPending());
     this.#changed();
   }
 
@@ -141,9 +145,9 @@ export class Transcript {
     return this.#list.querySelector(`:scope > [data-message-id="${CSS.escape(messageId)}"]`);
   }
 
-  /** What is not sent yet stays at the end. */
+  /** What is still to be sent stays at the end; what was refused stays where that happened. */
   #firstPending() {
-    return this.#pending.values().next().value ?? null;
+    return [...this.#pending.values()].find((element) => element.dataset.state !== "failed") ?? null;
   }
 
   #changed() {
