@@ -15,7 +15,7 @@ LINT := DJANGO_SECRET_KEY=lint $(BIN)
 DATA := $(if $(DATA_DIR),$(DATA_DIR),.data)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench lock clean
+.PHONY: help run test lint docs bench lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,10 @@ lint: $(VENV)/.installed-dev ## Check style, types, imports, templates and migra
 	$(BIN)/djlint templates --quiet --lint
 	$(LINT)/python manage.py makemigrations --check --dry-run
 	$(LINT)/python manage.py check
+	$(BIN)/python -m chatplatform.management.document --check
+
+docs: $(VENV)/.installed ## Write docs/settings.md and docs/commands.md anew, out of the code
+	$(BIN)/python -m chatplatform.management.document
 
 bench: $(VENV)/.installed ## Measure latency and throughput against the provider simulator
 	@exec $(BIN)/python -m loadtests.bench $(ARGS)

@@ -8,7 +8,7 @@ from django.urls import include, path
 from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
-from chatplatform.observability import health
+from chatplatform import health
 
 app_name = "api"
 schema: dict[str, Any] = {"authentication_classes": [], "permission_classes": []}

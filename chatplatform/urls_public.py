@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from django.contrib import admin
 from django.urls import include, path
-from django.views.generic import TemplateView
+from django.views.generic import RedirectView, TemplateView
 
-from chatplatform import urls_api
-from chatplatform.observability import health
+from chatplatform import health, urls_api
 
 handler404 = "chatplatform.api.views.not_found"
 handler500 = "chatplatform.api.views.server_error"
 
 urlpatterns = [
+    path("admin", RedirectView.as_view(url="/admin/")),
+    path("admin/conversations/", include("conversations.staff.urls")),
     path("admin/", admin.site.urls),
     path("api/v1/", include(urls_api)),
     *urls_api.probes,

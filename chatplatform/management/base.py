@@ -20,7 +20,7 @@ from chatplatform.api.problem import DATABASE_GONE, Problem, as_problem
 
 T = TypeVar("T")
 Result = dict[str, Any]
-BAR = 24
+BAR, WIPE = 24, "\r\x1b[K"
 HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
 EPILOG = "Exit status: 0 done, 1 refused or failed, 2 wrong usage."
 
@@ -81,7 +81,8 @@ class PlatformCommand(BaseCommand):
 
     def say(self, text: str) -> None:
         """Tell a person something while the work goes on: on stderr."""
-        self.stderr.write(text, self.style.NOTICE)
+        wipe = WIPE if self.stderr.isatty() else ""  # a progress bar may be there
+        self.stderr.write(wipe + self.style.NOTICE(text), as_it_is)
 
     def progress(self, items: Sequence[T], label: Callable[[T], str]) -> Iterator[T]:
         """The items one by one, behind a progress bar if stderr is a terminal."""
@@ -95,8 +96,13 @@ class PlatformCommand(BaseCommand):
             self._over("")
 
     def _over(self, text: str) -> None:
-        self.stderr.write(f"\r\x1b[K{text}", lambda plain: plain, ending="")
+        self.stderr.write(WIPE + text, as_it_is, ending="")
         self.stderr.flush()
+
+
+def as_it_is(text: str) -> str:
+    """A style for what Django would otherwise print in red."""
+    return text
 
 
 def close_pools() -> None:

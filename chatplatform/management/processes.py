@@ -80,7 +80,7 @@ def worker_is_ready() -> bool:
 
     try:
         return bool(app.control.ping(destination=[worker_name()], timeout=1.0, limit=1))
-    except (OSError, app.connection_for_read().connection_errors):
+    except (OSError, *app.connection_for_read().connection_errors):
         return False
 
 

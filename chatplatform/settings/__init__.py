@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from chatplatform.embedded import locations
 from chatplatform.settings import env
+from chatplatform.settings.console import FORMAT_MODULE_PATH, UNFOLD
 from chatplatform.settings.databases import from_url
 from chatplatform.settings.secrets import generated
 
@@ -176,6 +178,7 @@ EMBEDDING_MODEL = env.text(
 INSTALLED_APPS = [
     "chatplatform.apps.ChatplatformConfig",
     "unfold",
+    "unfold.contrib.filters",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -276,14 +279,18 @@ SPECTACULAR_SETTINGS = {
 
 # --- Mail and watching -----------------------------------------------------------------------------------------
 EMAIL_URL = env.text(
-    "EMAIL_URL", "", secret=True, meaning="`smtp://user:password@host:port`; unset = mails are logged"
+    "EMAIL_URL",
+    "",
+    secret=True,
+    meaning="`smtp://user:password@host:port` (or `smtp+tls:`, `smtps:`); unset = mails are logged",
 )
 DEFAULT_FROM_EMAIL = env.text("DEFAULT_FROM_EMAIL", "chatplatform@localhost", meaning="Sender of mails")
-EMAIL_BACKEND = (
-    "django.core.mail.backends.smtp.EmailBackend"
-    if EMAIL_URL
-    else "django.core.mail.backends.console.EmailBackend"
-)
+EMAIL_BACKEND = f"django.core.mail.backends.{'smtp' if EMAIL_URL else 'console'}.EmailBackend"
+_mail = urlsplit(EMAIL_URL)
+EMAIL_HOST, EMAIL_PORT = _mail.hostname or "localhost", _mail.port or 25
+EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = unquote(_mail.username or ""), unquote(_mail.password or "")
+EMAIL_USE_SSL, EMAIL_USE_TLS = _mail.scheme == "smtps", _mail.scheme == "smtp+tls"
+EMAIL_TIMEOUT = 10
 SENTRY_DSN = env.text("SENTRY_DSN", secret=True, meaning="Error reports; unset = off")
 LOG_LEVEL = env.text("LOG_LEVEL", "INFO", meaning="Least level that is logged")
 LOG_FORMAT = env.text("LOG_FORMAT", "json", meaning="`json` (one object a line) or `console`")

@@ -14,7 +14,7 @@ from chatplatform.api.problem import invalid
 from conversations.models import Reply
 from tenants.models import ConfigurationVersion
 
-MONTH = re.compile(r"(\d{4})-(0[1-9]|1[0-2])")
+MONTH = re.compile(r"(20\d{2})-(0[1-9]|1[0-2])")
 
 
 def of_month(configuration: ConfigurationVersion, month: str | None = None) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any
 
 from django.db import transaction
@@ -52,8 +53,18 @@ def change(
 
 
 def _check_ceilings(tenant: TenantRef, changes: dict[str, Any]) -> None:
-    staff = ConfigurationVersion.objects.filter(tenant_id=tenant.id, by_staff=True).latest("number")
-    for name in set(changes) & set(LIMITS):
-        ceiling, wanted = getattr(staff, name), changes[name]
+    limits = sorted(set(changes) & set(LIMITS))
+    rows = ConfigurationVersion.objects.filter(tenant_id=tenant.id).order_by("-number")
+    versions = list(rows.values("by_staff", *limits)) if limits else []
+    for name in limits:
+        ceiling, wanted = _ceiling(versions, name), changes[name]
         if ceiling is not None and (wanted is None or Decimal(str(wanted)) > ceiling):
             raise Problem(Code.NOT_ALLOWED, f"{name} may be lowered, not raised above {ceiling}.", field=name)
+
+
+def _ceiling(versions: list[dict[str, Any]], name: str) -> Any:
+    """What staff set last; what a staff version only took over from the tenant's does not count. Newest first."""
+    for version, before in pairwise(versions):
+        if version["by_staff"] and version[name] != before[name]:
+            return version[name]
+    return versions[-1][name]  # the first version is staff's

@@ -10,6 +10,7 @@ from uuid import UUID
 import structlog
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, connections, transaction
+from django.db.models import Q
 from django.utils.text import slugify
 
 from chatplatform import tenancy
@@ -43,6 +44,7 @@ def request_tenant(
         raise invalid("tier", f"One of {', '.join(Tier.values)}.")
     try:
         with tenancy.in_platform(), transaction.atomic():
+            _check_free(slug)
             tenant = Tenant(slug=slug, name=name, tier=tier, schema_name=names.schema_for(slug))
             tenant.save()
             version = ConfigurationVersion(
@@ -106,6 +108,12 @@ def _alone(tenant: Tenant) -> Iterator[None]:
     finally:
         with tenancy.in_platform(), connections[roles.ADMIN].cursor() as cursor:
             cursor.execute("SELECT pg_advisory_unlock(%s)", [number])
+
+
+def _check_free(slug: str) -> None:
+    # The unique constraint decides between two at once; this says it in our words in all other cases.
+    if Tenant.objects.filter(Q(slug=slug) | Q(schema_name__iexact=names.schema_for(slug))).exists():
+        raise Problem(Code.SLUG_TAKEN, f"The slug {slug!r} is taken.")
 
 
 def _checked_slug(slug: str) -> str:

@@ -128,4 +128,4 @@ def prepare_database() -> dict[str, str]:
         for connection in connections.all(initialized_only=True):
             connection.close()
             if getattr(connection, "pool", None):
-                connection.close_pool()
+                connection.close_pool()  # type: ignore[attr-defined]

@@ -74,6 +74,8 @@ def test_what_is_foreseen_ends_the_command_with_a_line(monkeypatch: pytest.Monke
 
 def test_a_table_lines_up() -> None:
     rows = [{"slug": "a", "domains": ["x.example", "y.example"]}, {"slug": "long", "domains": []}]
-    assert table(["slug", "domains"], rows).splitlines() == ["SLUG  DOMAINS", "a     x.example, y.example", "long  -"]
-
-
+    assert table(["slug", "domains"], rows).splitlines() == [
+        "SLUG  DOMAINS",
+        "a     x.example, y.example",
+        "long  -",
+    ]

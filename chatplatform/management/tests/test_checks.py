@@ -42,7 +42,8 @@ def test_a_missing_worker_is_a_failure_with_a_hint(finding) -> None:  # type: ig
 
 
 @pytest.mark.parametrize(
-    ("setting", "check"), [("CACHE_URL", "cache"), ("EVENT_LOG_URL", "event log"), ("RATE_LIMIT_URL", "rate limits")]
+    ("setting", "check"),
+    [("CACHE_URL", "cache"), ("EVENT_LOG_URL", "event log"), ("RATE_LIMIT_URL", "rate limits")],
 )
 def test_a_server_that_is_away_is_a_failure(finding, settings: Settings, setting: str, check: str) -> None:  # type: ignore[no-untyped-def]
     setattr(settings, setting, NOWHERE)

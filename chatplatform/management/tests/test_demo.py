@@ -23,24 +23,27 @@ from tenants.services import api_keys, lifecycle
 
 
 @pytest.fixture
-def run_file(
-    django_db_setup: None, django_db_blocker: pytest.FixtureRequest, settings: Settings, tmp_path: Path
-) -> Iterator[RunFile]:
+def run_file(committed: None, settings: Settings, tmp_path: Path) -> Iterator[RunFile]:
     """The run.json of a first start. Erases what the start made, afterwards."""
     settings.DATA_DIR = tmp_path
-    with django_db_blocker.unblock():  # type: ignore[attr-defined]
-        yield RunFile(tmp_path)
-        with tenancy.in_platform():
-            User.objects.filter(username=demo.STAFF).delete()
-            exists = Tenant.objects.filter(slug=demo.SLUG).exists()
-        if exists:
-            lifecycle.erase(demo.SLUG)
+    yield RunFile(tmp_path)
+    with tenancy.in_platform():
+        User.objects.filter(username=demo.STAFF).delete()
+        exists = Tenant.objects.filter(slug=demo.SLUG).exists()
+    if exists:
+        lifecycle.erase(demo.SLUG)
 
 
 def test_the_demo_is_made_once_and_its_secrets_are_shown_once(run_file: RunFile) -> None:
     made = result_of("ensure_demo")
     assert set(made) == {"tenant", "api_key", "staff_user", "staff_password"}
-    assert set(api_keys.check(made["api_key"]).scopes) == {"chat", "knowledge", "config", "billing:read", "analytics"}
+    assert set(api_keys.check(made["api_key"]).scopes) == {
+        "chat",
+        "knowledge",
+        "config",
+        "billing:read",
+        "analytics",
+    }
     with tenancy.in_platform():
         staff = authenticate(username=made["staff_user"], password=made["staff_password"])
         assert staff is not None and staff.is_superuser
@@ -52,7 +55,9 @@ def test_the_demo_is_made_once_and_its_secrets_are_shown_once(run_file: RunFile)
     with CaptureQueriesContext(connection) as queries:
         again = result_of("ensure_demo")
     assert again == {**made, "api_key": "", "staff_password": ""}
-    assert len([query for query in queries if "set_config" not in query["sql"]]) <= 8, "every start pays for these"
+    assert len([query for query in queries if "set_config" not in query["sql"]]) <= 8, (
+        "every start pays for these"
+    )
 
 
 def test_a_lost_run_file_brings_new_secrets(run_file: RunFile) -> None:

@@ -24,7 +24,7 @@ class Command(PlatformCommand):
     help = "Show what a tenant used in a month (UTC): tokens, calls, cost, budgets."
 
     def arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("slug", metavar="SLUG")
+        parser.add_argument("slug", metavar="SLUG", help="The tenant")
         parser.add_argument("--month", metavar="YYYY-MM", type=month, help="Default: this month")
 
     def run(self, *, slug: str, month: str | None, **options: Any) -> Result:
