@@ -7,7 +7,8 @@ from urllib.parse import unquote, urlsplit
 
 from chatplatform.embedded import locations
 from chatplatform.settings import env
-from chatplatform.settings.console import FORMAT_MODULE_PATH, UNFOLD
+from chatplatform.settings.console import FORMAT_MODULE_PATH as FORMAT_MODULE_PATH
+from chatplatform.settings.console import UNFOLD as UNFOLD
 from chatplatform.settings.databases import from_url
 from chatplatform.settings.secrets import generated
 
@@ -173,6 +174,8 @@ TOTAL_TIMEOUT = env.decimal("TOTAL_TIMEOUT", 300, meaning="Seconds one reply may
 EMBEDDING_MODEL = env.text(
     "EMBEDDING_MODEL", "local", meaning="`local`, or an OpenAI-compatible embedding model for knowledge"
 )
+
+MAX_DOCUMENT_BYTES = env.number("MAX_DOCUMENT_BYTES", 20_000_000, meaning="Largest document that is ingested")
 
 # --- The web ---------------------------------------------------------------------------------------------------
 INSTALLED_APPS = [

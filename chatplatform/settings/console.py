@@ -11,7 +11,7 @@ from django.urls import reverse_lazy
 
 
 def _may(*permissions: str) -> Callable[[HttpRequest], bool]:
-    return lambda request: request.user.has_perms(permissions)  # type: ignore[union-attr]
+    return lambda request: request.user.has_perms(permissions)
 
 
 def _item(title: str, icon: str, page: str, permission: str, active: str = "") -> dict[str, Any]:

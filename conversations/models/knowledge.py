@@ -22,7 +22,9 @@ class Document(TenantModel):
     """
 
     title = models.CharField(max_length=300)
-    source = models.CharField(max_length=500, unique=True, help_text="File name or path that it was ingested from")
+    source = models.CharField(
+        max_length=500, unique=True, help_text="File name or path that it was ingested from"
+    )
     url = models.URLField(max_length=1000, blank=True, default="", help_text="Where a reader finds it")
     content_type = models.CharField(max_length=40)
     checksum = models.CharField(max_length=64)
@@ -61,7 +63,9 @@ class Chunk(TenantModel):
 
     class Meta:
         ordering = ["document", "position"]
-        constraints = [models.UniqueConstraint(fields=["document", "position"], name="chunk_once_per_position")]
+        constraints = [
+            models.UniqueConstraint(fields=["document", "position"], name="chunk_once_per_position")
+        ]
         indexes = [GinIndex(fields=["search"], name="chunk_search")]
 
     def __str__(self) -> str:

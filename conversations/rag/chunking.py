@@ -15,7 +15,8 @@ PATH_SEPARATOR = " › "
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A chunk before it is stored. `heading` is the path of headings, joined by PATH_SEPARATOR."""
+    """A chunk before it is stored. `heading` is the path to it, joined by PATH_SEPARATOR: the
+    document's title, then the headings from the outside in."""
 
     position: int
     heading: str
@@ -30,9 +31,14 @@ def chunk(document: ParsedDocument, size: int = CHUNK_CHARACTERS) -> list[Piece]
     """
     found = [(section, text) for section in document.sections for text in _cut(section, size)]
     return [
-        Piece(position, PATH_SEPARATOR.join(section.path)[:500], text)
+        Piece(position, PATH_SEPARATOR.join((document.title, *section.path))[:500], text)
         for position, (section, text) in enumerate(found)
     ]
+
+
+def embedded_text(piece: Piece) -> str:
+    """What is embedded of a chunk: the heading tells what a passage of two sentences is about."""
+    return f"{piece.heading.replace(PATH_SEPARATOR, '. ')}. {piece.text}"
 
 
 def _cut(section: Section, size: int) -> Iterator[str]:
@@ -44,7 +50,9 @@ def _cut(section: Section, size: int) -> Iterator[str]:
         if held and _length(held) + len(unit) > size:
             yield "".join(held).strip()
             carried = held[-1]
-            held = [carried] if len(carried) <= OVERLAP_CHARACTERS and len(carried) + len(unit) <= size else []
+            held = (
+                [carried] if len(carried) <= OVERLAP_CHARACTERS and len(carried) + len(unit) <= size else []
+            )
         held.append(unit)
     yield "".join(held).strip()
 

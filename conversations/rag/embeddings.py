@@ -47,7 +47,9 @@ class GatewayEmbedder:
     `call` takes the texts and returns one vector each, in order; what it raises passes through.
     """
 
-    def __init__(self, name: str, call: Callable[[list[str]], Sequence[Sequence[float]]], batch: int = 128) -> None:
+    def __init__(
+        self, name: str, call: Callable[[list[str]], Sequence[Sequence[float]]], batch: int = 128
+    ) -> None:
         self.name = name
         self._call = call
         self._batch = batch
@@ -65,7 +67,7 @@ class GatewayEmbedder:
 def normalised(vectors: Vectors) -> Vectors:
     """The rows at length 1; rows of zeros stay."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return (vectors / np.maximum(lengths, 1e-9)).astype(np.float32)
+    return np.asarray(vectors / np.maximum(lengths, 1e-9), np.float32)
 
 
 @cache

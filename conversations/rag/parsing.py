@@ -54,12 +54,11 @@ def decoded(data: bytes) -> str:
 
     Raises UnreadableDocument for bytes that are no text.
     """
+    encodings = ["utf-8-sig", "cp1252"]
     if data.startswith((b"\xff\xfe\0\0", b"\0\0\xfe\xff")):
-        encodings = ("utf-32",)
+        encodings = ["utf-32"]
     elif data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        encodings = ("utf-16",)
-    else:
-        encodings = ("utf-8-sig", "cp1252")
+        encodings = ["utf-16"]
     for encoding in encodings:
         try:
             return _checked_text(data.decode(encoding))
@@ -71,7 +70,9 @@ def decoded(data: bytes) -> str:
 def _checked_text(text: str) -> str:
     if "\0" in text or sum(text.count(character) for character in CONTROL) > len(text) * CONTROL_SHARE:
         raise UnreadableDocument("The file holds binary data, not text.")
-    return "".join(character for character in text if character not in CONTROL) if CONTROL & set(text) else text
+    return (
+        "".join(character for character in text if character not in CONTROL) if CONTROL & set(text) else text
+    )
 
 
 def _document(name: str, outline: Outline, content_type: str, limits: Limits) -> ParsedDocument:

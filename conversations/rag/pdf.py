@@ -10,6 +10,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from conversations.rag.documents import Limits, Outline, UnreadableDocument
 
@@ -27,25 +28,36 @@ def read_pdf(data: bytes, outline: Outline, limits: Limits) -> None:
         raise UnreadableDocument("The file is not a PDF, although its name says so.")
     result = _in_child(data, limits)
     if error := result.get("error"):
-        raise UnreadableDocument(str(error))
-    outline.title = str(result.get("title") or "")
+        raise UnreadableDocument(error)
+    outline.title = result["title"]
     for number, text in enumerate(result["pages"], start=1):
         outline.heading(2, f"Page {number}")
-        for paragraph in str(text).split("\n\n"):
+        for paragraph in text.split("\n\n"):
             outline.block(paragraph)
-    if not any(str(text).strip() for text in result["pages"]):
-        raise UnreadableDocument("The PDF holds no text; it may be a scan, which would need text recognition first.")
+    if not any(text.strip() for text in result["pages"]):
+        raise UnreadableDocument(
+            "The PDF holds no text; it may be a scan, which would need text recognition first."
+        )
 
 
-def _in_child(data: bytes, limits: Limits) -> dict[str, object]:
-    arguments = (limits.pdf_memory_bytes, int(limits.pdf_seconds) + 1, limits.pdf_pages, limits.text_characters)
+def _in_child(data: bytes, limits: Limits) -> dict[str, Any]:
+    arguments = (
+        limits.pdf_memory_bytes,
+        int(limits.pdf_seconds) + 1,
+        limits.pdf_pages,
+        limits.text_characters,
+    )
     # -I: neither the environment nor the working directory decides what the child imports.
     command = [sys.executable, "-I", str(CHILD), *map(str, arguments)]
     try:
-        done = subprocess.run(command, input=data, capture_output=True, timeout=limits.pdf_seconds, check=False)
+        done = subprocess.run(
+            command, input=data, capture_output=True, timeout=limits.pdf_seconds, check=False
+        )
     except subprocess.TimeoutExpired as error:
-        raise UnreadableDocument(f"The PDF could not be read within {limits.pdf_seconds:g} seconds.") from error
+        raise UnreadableDocument(
+            f"The PDF could not be read within {limits.pdf_seconds:g} seconds."
+        ) from error
     if done.returncode:
         raise UnreadableDocument(TOO_MUCH)
-    answer: dict[str, object] = json.loads(done.stdout)
+    answer: dict[str, Any] = json.loads(done.stdout)
     return answer

@@ -70,6 +70,7 @@ def _title(reader: object) -> str:
 def _texts(reader: object, characters: int) -> Iterator[str]:
     left = characters
     for page in reader.pages:  # type: ignore[attr-defined]
+        page.get_contents()  # raises for a page that unpacks to too much; the next line would call it empty
         text = page.extract_text().encode("utf-8", "replace").decode().replace("\0", "")
         left -= len(text)
         if left < 0:

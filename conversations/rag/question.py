@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from conversations.rag import text
@@ -40,39 +40,41 @@ class Question:
 
 
 def parse_question(asked: str) -> Question:
-    """The terms of a question. There are none in `What is it?`."""
-    said = text.words(asked)
-    stems = [text.stem(word) for word in said]
+    """The terms of a question. There are none in `What is it?`.
+
+    A phrase of the synonym table is one term (`send back`, `gift card`), carried by its first content word.
+    """
+    said = [word for word in text.words(asked) if word not in text.OBJECTS]
     names = _names(asked)
-    covering: list[set[int]] = [set() for _ in said]
-    carriers: set[int] = set()
-    for group, start, end in text.group_spans(stems):
-        for position in range(start, end):
-            covering[position].add(group)
-        carriers |= set(range(start, end)) if end - start == 1 else {_carrier(said, start, end)}
     terms: dict[str, Term] = {}
-    for position, word in enumerate(said):
-        if text.is_content(word) or (position in carriers and covering[position] and word not in ALONE):
-            terms.setdefault(stems[position], Term(word, frozenset(covering[position]), word in names))
+    for start, end, groups in _parts(said):
+        carrier = next((word for word in said[start:end] if text.is_content(word)), said[start])
+        if groups or text.is_content(carrier):
+            terms.setdefault(text.stem(carrier), Term(carrier, groups, carrier in names))
     return Question(asked, tuple(terms.values()))
 
 
-# Stop words that are synonyms of something when they stand in a phrase, but say nothing alone.
-ALONE = frozenset("gone at not in out up off".split())
-
-
-def _carrier(said: Sequence[str], start: int, end: int) -> int:
-    """The word that stands for a phrase: its first content word, else its last word."""
-    return next((position for position in range(start, end) if text.is_content(said[position])), end - 1)
+def _parts(said: Sequence[str]) -> Iterator[tuple[int, int, frozenset[int]]]:
+    """The question cut into phrases of the synonym table, longest first, and single words: (start, end, groups)."""
+    spans: dict[int, dict[int, set[int]]] = {}
+    for group, start, end in text.group_spans([text.stem(word) for word in said]):
+        if end - start > 1 or text.is_content(said[start]):
+            spans.setdefault(start, {}).setdefault(end, set()).add(group)
+    position = 0
+    while position < len(said):
+        ends = spans.get(position, {position + 1: set()})
+        end = max(ends)
+        yield position, end, frozenset(ends[end])
+        position = end
 
 
 def _names(asked: str) -> set[str]:
-    """Words written with a capital inside a sentence, or with letters and digits."""
+    """Words written with a capital inside a sentence, or with both letters and digits."""
     found: set[str] = set()
     for sentence in text.sentences(asked):
         for number, match in enumerate(text.WORD.finditer(sentence)):
             word = match.group()
-            shouted = sentence.isupper()
-            if (word.isalnum() and not word.isalpha() and not word.isdigit()) or (number and any(c.isupper() for c in word) and not shouted):
+            capital = number > 0 and word != word.lower() and not sentence.isupper()
+            if capital or (word.isalnum() and not word.isalpha() and not word.isdigit()):
                 found.update(text.words(word))
     return found

@@ -19,7 +19,7 @@ from django.utils import timezone
 
 from billing import pricing
 from chatplatform import jobs
-from chatplatform.api.problem import Code, Problem
+from chatplatform.api.problem import DATABASE_GONE, Code, Problem
 from chatplatform.llm import errors
 from chatplatform.llm.tokens import estimate_tokens
 from chatplatform.llm.types import (
@@ -35,7 +35,8 @@ from chatplatform.tenancy import current_tenant
 from conversations.gateway import checked_model, gateway
 from conversations.models import Message, Reply
 from conversations.prompts.build import build
-from conversations.rag.retrieval import retrieve
+from conversations.rag import embedders
+from conversations.rag.retrieval import find
 from conversations.services import leases, settlement
 from conversations.services.lease_keeper import Hold, holding
 from conversations.services.settlement import Outcome
@@ -46,6 +47,7 @@ from tenants.vocabulary import TenantStatus
 
 log = structlog.get_logger("conversations.generation")
 CHECKPOINT_EVERY = 2.0  # s
+SETTLE_TRIES, SETTLE_PAUSE = 20, 0.5  # s between two; if another worker takes over meanwhile, ours is fenced out
 PASSAGES = 4
 
 
@@ -78,7 +80,7 @@ async def generate(reply_id: UUID) -> None:
         if writer.stale.is_set() or (hold.stop.is_set() and not hold.cancelled):
             log.warning("attempt_superseded", reply=str(reply_id), attempt=attempt)
             return
-        reply = await jobs.in_thread(settlement.settle, reply_id, attempt, outcome)
+        reply = await _settle(reply_id, attempt, outcome)
     if reply is not None and await writer.end(outcome.status, reply):
         await jobs.in_thread(leases.done, reply_id)
     log.info(
@@ -88,6 +90,17 @@ async def generate(reply_id: UUID) -> None:
         attempt=attempt,
         model=str(outcome.model),
     )
+
+
+async def _settle(reply_id: UUID, attempt: int, outcome: Outcome) -> dict[str, Any] | None:
+    """Write the end of the reply, also if PostgreSQL restarts just now: an answer was paid for only once."""
+    for _ in range(SETTLE_TRIES):
+        try:
+            return await jobs.in_thread(settlement.settle, reply_id, attempt, outcome)
+        except DATABASE_GONE as error:
+            log.warning("settlement_waits", reply=str(reply_id), error=type(error).__name__)
+            await asyncio.sleep(SETTLE_PAUSE)
+    return await jobs.in_thread(settlement.settle, reply_id, attempt, outcome)
 
 
 async def _attempt(reply_id: UUID, attempt: int, hold: Hold) -> tuple[Outcome, ReplyWriter]:
@@ -127,8 +140,8 @@ async def _prepare(reply: Reply, said: list[ChatMessage], writer: ReplyWriter) -
     if state.status != TenantStatus.ACTIVE:
         raise Problem(Code.TENANT_SUSPENDED)
     settings, conversation = state.configuration, reply.conversation
-    passages = await jobs.in_thread(retrieve, said[-1].content, limit=PASSAGES)
-    prompt = build(conversation.system_prompt or settings.system_prompt, state.name, said, passages)
+    found = await jobs.in_thread(find, said[-1].content, limit=PASSAGES)
+    prompt = build(conversation.system_prompt or settings.system_prompt, state.name, said, found.nearest)
     asked = reply.options.get("max_tokens")
     names = [
         conversation.model or settings.primary_model,
@@ -141,7 +154,7 @@ async def _prepare(reply: Reply, said: list[ChatMessage], writer: ReplyWriter) -
         system=prompt.system,
         temperature=settings.temperature if conversation.temperature is None else conversation.temperature,
         max_tokens=min(asked or settings.max_tokens_per_response, settings.max_tokens_per_response),
-        passages=passages,
+        passages=found.answering,
     )
     return Turn(reply.pk, reply.conversation_id, reply.attempt, request, models, settings.number, writer)
 
@@ -275,8 +288,9 @@ async def _checkpoints(turn: Turn) -> AsyncIterator[None]:
 
 
 async def _warm_up() -> None:
-    """Import the SDKs at the worker's start: it takes about two seconds that no visitor should wait."""
+    """Load the SDKs and the embedding model at the worker's start: it takes seconds that no visitor should wait."""
     await asyncio.to_thread(gateway().warm_up)
+    await asyncio.to_thread(embedders.warm_up)
 
 
 jobs.on_loop_start(_warm_up)

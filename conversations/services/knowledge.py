@@ -1,0 +1,131 @@
+"""Takes documents into the current tenant's knowledge, and out of it."""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import PurePath
+from uuid import UUID
+
+from django.conf import settings
+from django.db import router, transaction
+
+from conversations.models.knowledge import Chunk, Document, DocumentStatus
+from conversations.rag.chunking import Piece, chunk, embedded_text
+from conversations.rag.documents import Limits, ParsedDocument, UnreadableDocument
+from conversations.rag.embedders import embedder
+from conversations.rag.embeddings import Embedder
+from conversations.rag.parsing import TYPES, parse, title_from
+
+__all__ = ["Change", "IngestResult", "UnreadableDocument", "ingest", "missing", "remove_document"]
+
+
+class Change(enum.StrEnum):
+    """What an ingestion did."""
+
+    ADDED = "added"
+    CHANGED = "changed"
+    UNCHANGED = "unchanged"
+
+
+@dataclass(frozen=True, slots=True)
+class IngestResult:
+    """What became of one document; `chunks` is how many it has now."""
+
+    document_id: UUID
+    name: str
+    title: str
+    change: Change
+    chunks: int
+
+
+def ingest(name: str, data: bytes, *, url: str | None = None, title: str | None = None) -> IngestResult:
+    """Take in the document `name`, or its new version.
+
+    The same bytes under the same name, url, title and embedding model change nothing. A new version replaces the
+    chunks of the old one in one transaction. Raises UnreadableDocument, and leaves an earlier version as it was,
+    with the reason on it; a name of more than 500 characters is refused.
+    """
+    if not name or len(name) > 500 or "\0" in name:
+        raise UnreadableDocument("A document needs a name of 1 to 500 characters.")
+    using = embedder()
+    checksum = hashlib.sha256(data).hexdigest()
+    known = Document.objects.filter(source=name).first()
+    if known and _is_current(known, checksum, url, title, using):
+        return IngestResult(known.id, name, known.title, Change.UNCHANGED, known.chunks.count())
+    try:
+        parsed = parse(name, data, limits())
+        if title:
+            parsed = ParsedDocument(title[:300], parsed.sections, parsed.content_type)
+    except UnreadableDocument as error:
+        _remember_failure(name, checksum, str(error))
+        raise
+    pieces = chunk(parsed)
+    vectors = using.embed([embedded_text(piece) for piece in pieces])
+    values = {
+        "title": parsed.title,
+        "url": url or "",
+        "content_type": parsed.content_type,
+        "checksum": checksum,
+    }
+    return _store(name, values, pieces, [vector.tolist() for vector in vectors], using.name)
+
+
+def remove_document(document_id: UUID) -> bool:
+    """Forget a document and its chunks. False if there is none of that id."""
+    return Document.objects.filter(id=document_id).delete()[0] > 0
+
+
+def missing(names: Iterable[str]) -> list[Document]:
+    """The documents of the tenant whose names are not among these."""
+    return list(Document.objects.exclude(source__in=list(names)))
+
+
+def limits() -> Limits:
+    """What the settings allow a document to be."""
+    return Limits(file_bytes=settings.MAX_DOCUMENT_BYTES)
+
+
+def _is_current(known: Document, checksum: str, url: str | None, title: str | None, using: Embedder) -> bool:
+    same_text = known.checksum == checksum and known.status == DocumentStatus.READY
+    same_label = (url or "") == known.url and title in (None, known.title)
+    return same_text and same_label and not known.chunks.exclude(embedding_model=using.name).exists()
+
+
+def _remember_failure(name: str, checksum: str, reason: str) -> None:
+    """Put the reason where staff see it. An earlier version stays as it was, and stays in use."""
+    failed = {"status": DocumentStatus.FAILED, "error": reason[:500]}
+    content_type = TYPES.get(PurePath(name).suffix.lower(), "unknown")
+    new = {"checksum": checksum, "title": title_from(name)[:300], "content_type": content_type}
+    Document.objects.update_or_create(source=name, defaults=failed, create_defaults={**new, **failed})
+
+
+def _store(
+    name: str, values: dict[str, str], pieces: list[Piece], vectors: list[list[float]], model: str
+) -> IngestResult:
+    values = {**values, "status": DocumentStatus.READY, "error": ""}
+    with transaction.atomic(using=_database()):
+        stored, is_new = Document.objects.update_or_create(source=name, defaults=values)
+        # Two ingestions of one document at once: the second waits here, and replaces what the first wrote.
+        Document.objects.select_for_update().get(id=stored.id)
+        stored.chunks.all().delete()
+        Chunk.objects.bulk_create(
+            Chunk(
+                document=stored,
+                position=piece.position,
+                heading=piece.heading,
+                text=piece.text,
+                embedding=vector,
+                embedding_model=model,
+                dimension=len(vector),
+            )
+            for piece, vector in zip(pieces, vectors, strict=True)
+        )
+    change = Change.ADDED if is_new else Change.CHANGED
+    return IngestResult(stored.id, stored.source, stored.title, change, len(pieces))
+
+
+def _database() -> str:
+    return router.db_for_write(Document) or "default"
