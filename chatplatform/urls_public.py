@@ -8,6 +8,7 @@ from django.views.generic import RedirectView, TemplateView
 
 from chatplatform import health, urls_api
 
+handler403 = "chatplatform.api.views.not_allowed"
 handler404 = "chatplatform.api.views.not_found"
 handler500 = "chatplatform.api.views.server_error"
 

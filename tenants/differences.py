@@ -47,8 +47,12 @@ class Difference:
 
 def between(old: ConfigurationVersion, new: ConfigurationVersion) -> list[Difference]:
     """The fields in which `new` differs from `old`, in the order of the configuration."""
-    values = ((name, getattr(old, name), getattr(new, name)) for name in FIELDS)
-    return [_difference(name, before, after) for name, before, after in values if before != after]
+    return [_difference(name, getattr(old, name), getattr(new, name)) for name in names(old, new)]
+
+
+def names(old: ConfigurationVersion, new: ConfigurationVersion) -> list[str]:
+    """The names of those fields."""
+    return [name for name in FIELDS if getattr(old, name) != getattr(new, name)]
 
 
 def _difference(name: str, before: Any, after: Any) -> Difference:
@@ -76,7 +80,7 @@ def _kept(lines: Sequence[str], *, first: bool, last: bool) -> list[Piece]:
     """Unchanged lines: all of a few, else those next to a change."""
     head, tail = (0 if first else CONTEXT), (0 if last else CONTEXT)
     hidden = len(lines) - head - tail
-    if hidden <= 1:
+    if hidden <= CONTEXT:
         return [Piece(Change.SAME, "".join(lines))]
     shown = [
         Piece(Change.SAME, "".join(lines[:head])),

@@ -15,6 +15,11 @@ def not_found(request: HttpRequest, exception: Any = None) -> HttpResponse:
     return page(request, Problem(Code.NOT_FOUND, "There is nothing at this address."))
 
 
+def not_allowed(request: HttpRequest, exception: Any = None) -> HttpResponse:
+    """Django's handler403."""
+    return page(request, Problem(Code.NOT_ALLOWED, "Your account may not do this."))
+
+
 def server_error(request: HttpRequest) -> HttpResponse:
     """Django's handler500. The error has been logged; the answer tells nothing of it."""
     return page(request, Problem(Code.INTERNAL_ERROR))

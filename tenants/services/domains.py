@@ -49,16 +49,16 @@ def remove(tenant: TenantRef, domain_id: UUID) -> Domain:
 
 def _objection(host: str) -> str | None:
     """Why a tenant cannot have this host name, or None."""
-    simple = [
+    objections = [
         ("://" in host or "/" in host, "A host name alone, without https:// and without a path."),
         ("*" in host, "One host name, without a wildcard."),
         (_is_address(host), "A host name, not an address: certificates and tenants go by names."),
         (":" in host, "A host name alone, without a port."),
         (host != host.lower(), "Lower-case letters only."),
-        (not HOST.fullmatch(host) or len(host) > LONGEST, "A host name such as chat.example.com."),
         (_is_platforms(host), f"{settings.PLATFORM_DOMAIN} and all below it belong to the platform."),
+        (not HOST.fullmatch(host) or len(host) > LONGEST, "A host name such as chat.example.com."),
     ]
-    return next((why for wrong, why in simple if wrong), None)
+    return next((why for wrong, why in objections if wrong), None)
 
 
 def _is_platforms(host: str) -> bool:

@@ -1,0 +1,17 @@
+"""Below /admin/conversations/ on the platform's host."""
+
+from __future__ import annotations
+
+from django.contrib import admin
+from django.urls import path
+
+from conversations.staff import views
+
+app_name = "staff"
+urlpatterns = [
+    path("", admin.site.admin_view(views.tenants), name="tenants"),
+    path("<slug:slug>/", admin.site.admin_view(views.conversations), name="conversations"),
+    path(
+        "<slug:slug>/<uuid:conversation_id>/", admin.site.admin_view(views.conversation), name="conversation"
+    ),
+]
