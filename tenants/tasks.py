@@ -11,7 +11,7 @@ from django.utils import timezone
 from chatplatform import tenancy
 from chatplatform.jobs import PlatformTask
 from tenants.models import PlatformIdempotencyRecord, Tenant, TenantIdempotencyRecord
-from tenants.services import provisioning
+from tenants.services import births, provisioning
 from tenants.vocabulary import TenantStatus
 
 KEEP = timedelta(hours=24)
@@ -27,6 +27,12 @@ KEEP = timedelta(hours=24)
 def provision_tenant(tenant_id: str) -> None:
     """Take a requested tenant to active; what fails is tried again from where it stopped."""
     provisioning.provision(UUID(tenant_id))
+
+
+@shared_task(name="tenants.pick_up_births", base=PlatformTask)
+def pick_up_births() -> None:
+    """Start births again whose job was lost."""
+    births.pick_up_forgotten()
 
 
 @shared_task(name="tenants.expire_idempotency_records", base=PlatformTask)

@@ -138,6 +138,7 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": RECONCILE_EVERY,
         "options": {"expires": RECONCILE_EVERY * 2},
     },
+    "pick-up-births": {"task": "tenants.pick_up_births", "schedule": 20, "options": {"expires": 20}},
     "expire-idempotency-records": {"task": "tenants.expire_idempotency_records", "schedule": 3600},
 }
 

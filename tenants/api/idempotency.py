@@ -32,11 +32,19 @@ def begin(principal: Principal, request: Request, *, shared: bool = False) -> tu
     record, fresh = claim(principal, request, shared=shared)
     if fresh:
         return record, None
-    if record.status is None:
+    answer = kept(record)
+    if answer is None:
         raise Problem(Code.IDEMPOTENCY_IN_PROGRESS)
+    return record, answer
+
+
+def kept(record: Record) -> Response | None:
+    """The answer that was kept, or None while there is none."""
+    if record.status is None:
+        return None
     content_type = CONTENT_TYPE if record.status >= 400 else None
     headers = {"Idempotent-Replayed": "true"}
-    return record, Response(record.answer, status=record.status, content_type=content_type, headers=headers)
+    return Response(record.answer, status=record.status, content_type=content_type, headers=headers)
 
 
 def claim(principal: Principal, request: Request, *, shared: bool = False) -> tuple[Record, bool]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from chatplatform.api.fields import Flag, Number, Text, Whole
@@ -88,6 +89,7 @@ class Texts(serializers.ListField):
     max_length = 200
 
 
+@extend_schema_field({"oneOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]})
 class OneOrMore(serializers.Field):  # type: ignore[type-arg]
     """A name, or a list of names."""
 

@@ -8,16 +8,13 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from chatplatform import jobs
 from chatplatform.api.problem import Code, Problem
 from tenants.api import serializers
 from tenants.api.base import ApiView
 from tenants.models import Tenant
 from tenants.selectors import page_url
-from tenants.services import configuration, provisioning
+from tenants.services import births, configuration, provisioning
 from tenants.vocabulary import Scope
-
-PROVISION = "tenants.provision_tenant"
 
 
 def tenant_as_json(tenant: Tenant) -> dict[str, Any]:
@@ -52,7 +49,7 @@ class Tenants(ApiView):
         tenant, _, key = provisioning.request_tenant(
             values["name"], values.get("slug"), tier=values["tier"], configuration=chosen
         )
-        jobs.enqueue_on_commit(PROVISION, str(tenant.id))
+        births.start(tenant)
         return Response({**tenant_as_json(tenant), "api_key": key}, status=201)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import UUID
 
 from django.http import HttpRequest
 from django.middleware.csrf import CsrfViewMiddleware
@@ -60,7 +61,7 @@ def bearer(header: str, named: str | None, host: TenantState | None) -> Principa
     key = api_keys.check(shown.strip())
     scopes = frozenset(key.scopes)
     if key.tenant_id is not None:
-        own = selectors.state(key.tenant_id)
+        own = _own_tenant(key.tenant_id)
         _check_names(own, named, host)
         selectors.check_served(own)
         return Principal(f"key:{key.public_id}", scopes, own)
@@ -84,6 +85,13 @@ def visitor(cookies: dict[str, str], tenant: TenantState) -> Principal | None:
 def _check_names(own: TenantState, named: str | None, host: TenantState | None) -> None:
     if (named is not None and named != own.ref.slug) or (host is not None and host.ref.id != own.ref.id):
         raise Problem(Code.TENANT_MISMATCH)
+
+
+def _own_tenant(tenant_id: UUID) -> TenantState:
+    try:
+        return selectors.state(tenant_id)
+    except Tenant.DoesNotExist as error:  # erased a moment ago, and the key with it
+        raise Problem(Code.NOT_AUTHENTICATED, headers=CHALLENGE) from error
 
 
 def _named_tenant(slug: str) -> TenantState:

@@ -64,6 +64,17 @@ def start_again(tenant_id: UUID) -> bool:
     return True
 
 
+def pick_up_forgotten() -> int:
+    """Start births again whose job was lost (the broker was away); returns how many. Failed ones wait for a person."""
+    with tenancy.in_platform():
+        waiting = Tenant.objects.filter(status__in=STEPS[:-1], updated_at__lt=timezone.now() - PATIENCE)
+        forgotten = list(waiting)
+        waiting.update(updated_at=timezone.now())  # the next look comes when this try has had its time
+    for tenant in forgotten:
+        start(tenant)
+    return len(forgotten)
+
+
 def _reached(tenant: Tenant, status: TenantStatus) -> int:
     if status in STEPS:
         return STEPS.index(status) + 1

@@ -20,6 +20,7 @@ from tenants import control
 from tenants.models import ApiKey, ConfigurationVersion, Domain, Tenant
 from tenants.models.tenant import valid_slug
 from tenants.services import api_keys
+from tenants.services import domains as hosts
 from tenants.vocabulary import Scope, TenantStatus, Tier
 
 log = structlog.get_logger("tenants.provisioning")
@@ -40,6 +41,7 @@ def request_tenant(
     Raises Problem (`slug_taken`, `invalid_request`).
     """
     slug = _checked_slug(slug or slugify(name)[:40].strip("-"))
+    checked = [hosts.checked(domain.lower()) for domain in domains]
     if tier not in Tier.values:
         raise invalid("tier", f"One of {', '.join(Tier.values)}.")
     try:
@@ -52,8 +54,8 @@ def request_tenant(
             )
             version.full_clean(exclude=["tenant"])
             version.save()
-            for domain in domains:
-                Domain.objects.create(tenant=tenant, domain=domain.lower())
+            for domain in checked:
+                Domain.objects.create(tenant=tenant, domain=domain)
             key, shown = api_keys.create(tenant, [Scope.CHAT], name="first key")
     except IntegrityError as error:
         raise Problem(Code.SLUG_TAKEN, f"The slug or a domain of {slug!r} is taken.") from error

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import re
 from argparse import ArgumentTypeError
 from typing import Any
 
 from django.core.management.base import CommandParser
 
+from chatplatform.api.problem import Problem
 from chatplatform.management.base import PlatformCommand, Result
 from tenants.selectors import page_url
-from tenants.services import provisioning
+from tenants.services import domains, provisioning
 from tenants.vocabulary import Tier
-
-LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
-HOST = re.compile(rf"{LABEL}(?:\.{LABEL})+")
 
 
 def host_name(text: str) -> str:
-    """A host name as visitors type it, without scheme and port."""
-    if not HOST.fullmatch(text.lower()) or len(text) > 253:
-        raise ArgumentTypeError(f"{text!r} is not a host name such as chat.example.com")
-    return text.lower()
+    """A host name that a tenant may have."""
+    try:
+        return domains.checked(text.lower())
+    except Problem as problem:
+        raise ArgumentTypeError(f"{text!r}: {problem.detail}") from problem
 
 
 class Command(PlatformCommand):
@@ -40,16 +38,16 @@ class Command(PlatformCommand):
         parser.add_argument(
             "--domain",
             metavar="D",
-            dest="domains",
+            dest="hosts",
             action="append",
             default=[],
             type=host_name,
             help="Host name of the tenant's own; may be repeated",
         )
 
-    def run(self, *, slug: str, name: str | None, tier: str, domains: list[str], **options: Any) -> Result:
+    def run(self, *, slug: str, name: str | None, tier: str, hosts: list[str], **options: Any) -> Result:
         shown_name = name or slug.replace("-", " ").title()
-        tenant, _, key = provisioning.request_tenant(shown_name, slug, tier=tier, domains=domains)
+        tenant, _, key = provisioning.request_tenant(shown_name, slug, tier=tier, domains=hosts)
         tenant = provisioning.provision(tenant.id)
         return {
             "tenant": tenant.slug,

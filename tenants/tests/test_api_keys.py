@@ -1,0 +1,196 @@
+"""API keys: made, checked, revoked, and what each scope opens."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from datetime import timedelta
+from uuid import uuid4
+
+import httpx2
+import pytest
+from django.utils import timezone
+
+from chatplatform import tenancy
+from chatplatform.api.problem import Code, Problem
+from chatplatform.testing import cast
+from chatplatform.testing.clients import Caller
+from chatplatform.testing.live import Live
+from tenants.models import ApiKey, Tenant
+from tenants.selectors import TenantState
+from tenants.services import api_keys
+from tenants.vocabulary import Scope
+
+NOBODY = "00000000-0000-7000-8000-000000000000"
+
+
+def made(tenant: TenantState | None, *scopes: str, expires_in: timedelta | None = None) -> tuple[ApiKey, str]:
+    with tenancy.in_platform():
+        owner = Tenant.objects.get(id=tenant.ref.id) if tenant else None
+    return api_keys.create(owner, scopes, expires_in=expires_in)
+
+
+def refused(shown: str) -> None:
+    with pytest.raises(Problem) as caught:
+        api_keys.check(shown)
+    assert caught.value.code is Code.NOT_AUTHENTICATED
+
+
+# --- The key itself --------------------------------------------------------------------------------------------
+def test_a_key_looks_as_the_contract_says(acme: TenantState) -> None:
+    row, shown = made(acme, Scope.CHAT)
+    prefix, environment, public_id, secret = shown.split("_")
+    assert (prefix, environment, public_id, len(secret)) == ("cp", "live", row.public_id, 32 + 6)
+
+
+def test_only_a_hash_is_stored(acme: TenantState) -> None:
+    row, shown = made(acme, Scope.CHAT)
+    with tenancy.in_platform():
+        stored = str(ApiKey.objects.filter(pk=row.pk).values().get())
+    assert shown.rsplit("_", 1)[1] not in stored
+    assert bytes(row.secret_hash) == hashlib.sha256(shown.encode()).digest()
+
+
+def test_a_key_is_recognised(acme: TenantState) -> None:
+    row, shown = made(acme, Scope.CHAT, Scope.CONFIG, Scope.CHAT)
+    found = api_keys.check(shown)
+    assert (found.pk, found.scopes, found.tenant_id) == (row.pk, [Scope.CHAT, Scope.CONFIG], acme.ref.id)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda key: key[:-1] + ("0" if key[-1] != "0" else "1"),  # the checksum
+        lambda key: key.replace("_live_", "_test_"),
+        lambda key: key + "x",
+        lambda key: key[:-1],
+        lambda key: key.upper(),
+        lambda key: key + "\n",
+        lambda key: "",
+        lambda key: "cp_live_" + "é" * 12 + "_" + "a" * 38,
+    ],
+)
+def test_a_key_that_was_touched_is_refused(acme: TenantState, spoil: Callable[[str], str]) -> None:
+    refused(spoil(made(acme, Scope.CHAT)[1]))
+
+
+def test_another_secret_with_a_right_checksum_is_refused(acme: TenantState) -> None:
+    row, shown = made(acme, Scope.CHAT)
+    start = f"cp_live_{row.public_id}_{'a' * 32}"
+    refused(start + api_keys._checksum(start))
+    assert api_keys.check(shown)
+
+
+def test_an_expired_key_is_refused(acme: TenantState) -> None:
+    row, shown = made(acme, Scope.CHAT, expires_in=timedelta(hours=1))
+    assert api_keys.check(shown).usable
+    with tenancy.in_platform():
+        ApiKey.objects.filter(pk=row.pk).update(expires_at=timezone.now())
+    api_keys.forget(row.public_id)
+    refused(shown)
+
+
+def test_a_revoked_key_is_refused_at_once_and_for_good(acme: TenantState) -> None:
+    row, shown = made(acme, Scope.CHAT)
+    assert api_keys.check(shown)
+    first = api_keys.revoke(row.public_id).revoked_at
+    refused(shown)
+    assert api_keys.revoke(row.public_id).revoked_at == first
+    with pytest.raises(ApiKey.DoesNotExist):
+        api_keys.revoke("nosuchkey123")
+
+
+@pytest.mark.parametrize("scopes", [[], ["everything"], ["chat", "everything"], ["platform"]])
+def test_wrong_scopes_are_refused(acme: TenantState, scopes: list[str]) -> None:
+    with pytest.raises(Problem) as caught:
+        made(acme, *scopes)
+    assert caught.value.more["errors"][0]["field"] == "scopes"
+
+
+def test_durations_are_short_words() -> None:
+    assert api_keys.duration("90d") == timedelta(days=90)
+    assert api_keys.duration("30m") == timedelta(minutes=30)
+    for wrong in ("", "90", "d", "-1d", "1y", "1.5h", "999999d", " 1d"):
+        with pytest.raises(ValueError, match="duration"):
+            api_keys.duration(wrong)
+
+
+# --- At the API ------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    "header", [None, "", "Bearer", "Bearer nonsense", "Basic YTpi", "cp_live_x", "Bearer é"]
+)
+def test_without_a_key_it_is_401(live: Live, header: str | None) -> None:
+    headers = [(b"authorization", header.encode())] if header is not None else []
+    answer = httpx2.get(f"{live.api}/conversations", headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (401, "not_authenticated")
+    assert answer.headers["WWW-Authenticate"] == "Bearer"
+    assert answer.headers["Content-Type"] == "application/problem+json"
+
+
+def test_a_revoked_key_stops_working_in_every_process(live: Live, committed: None) -> None:
+    shown = cast.key("acme", Scope.CHAT)
+    caller = Caller(live, shown)
+    assert caller.get("/conversations").status_code == 200
+    api_keys.revoke(shown.split("_")[2])
+    answers = (caller.get("/conversations").status_code for _ in range(10_000))
+    assert next(status for status in answers if status != 200) == 401
+
+
+CALLS: dict[str, list[tuple[str, str]]] = {
+    Scope.CHAT: [
+        ("GET", "/conversations"),
+        ("POST", "/conversations"),
+        ("GET", f"/conversations/{NOBODY}"),
+        ("GET", f"/conversations/{NOBODY}/messages"),
+        ("POST", f"/conversations/{NOBODY}/messages"),
+        ("GET", f"/conversations/{NOBODY}/replies/{NOBODY}"),
+        ("GET", f"/conversations/{NOBODY}/replies/{NOBODY}/events"),
+        ("POST", f"/conversations/{NOBODY}/replies/{NOBODY}/cancel"),
+        ("POST", f"/conversations/{NOBODY}/messages/{NOBODY}/feedback"),
+        ("POST", f"/conversations/{NOBODY}/rating"),
+        ("POST", f"/conversations/{NOBODY}/resolve"),
+        ("POST", f"/conversations/{NOBODY}/escalate"),
+        ("POST", "/ws-tickets"),
+    ],
+    Scope.BILLING_READ: [("GET", "/tenants/acme/usage")],
+    Scope.CONFIG: [("GET", "/tenants/acme/config"), ("PATCH", "/tenants/acme/config")],
+    Scope.PLATFORM: [("POST", "/tenants")],
+}
+ALL = [(scope, *call) for scope, calls in CALLS.items() for call in calls]
+
+
+@pytest.fixture(scope="module")
+def callers(live: Live) -> dict[str, Caller]:
+    """One caller for each scope, with that scope alone."""
+    return {scope: Caller(live, cast.key("acme", scope)) for scope in Scope if scope is not Scope.PLATFORM}
+
+
+@pytest.mark.parametrize(("needed", "method", "path"), ALL)
+def test_a_scope_opens_its_own_calls_and_no_others(
+    callers: dict[str, Caller], needed: str, method: str, path: str
+) -> None:
+    for scope, caller in callers.items():
+        answer = caller.http.request(
+            method, path, json={"rating": "no", "stars": 0} if method == "POST" else None
+        )
+        denied = answer.status_code == 403 and answer.json()["code"] == "not_allowed"
+        assert denied == (scope != needed), f"{scope}: {answer.status_code} {answer.text}"
+
+
+@pytest.mark.parametrize(("needed", "method", "path"), [call for call in ALL if call[0] != Scope.PLATFORM])
+def test_a_platform_key_opens_all_calls(staff_api: Caller, needed: str, method: str, path: str) -> None:
+    answer = staff_api.http.request(
+        method, path, json={"rating": "no"} if method == "POST" else {}, headers={"X-Tenant-ID": "acme"}
+    )
+    assert answer.status_code not in (401, 403), answer.text
+
+
+def test_a_tenants_status_is_open_to_any_key_that_chats(callers: dict[str, Caller]) -> None:
+    assert callers[Scope.CHAT].get("/tenants/acme").status_code == 200
+
+
+def test_keys_of_two_tenants_are_separate_credentials(live: Live) -> None:
+    key = str(uuid4())
+    for slug in ("acme", "globex"):
+        made_now = Caller(live, live.keys[slug]).post("/conversations", headers={"Idempotency-Key": key})
+        assert (made_now.status_code, made_now.json()["tenant"]) == (201, slug)
