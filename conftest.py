@@ -12,6 +12,7 @@ import pytest
 from django.conf import settings
 
 from chatplatform import embedded, tenancy
+from chatplatform.testing.clients import Caller
 from chatplatform.testing.live import Live, running_platform
 from tenants.selectors import TenantState
 
@@ -66,3 +67,28 @@ def live(django_db_setup: None, django_db_blocker: pytest.FixtureRequest) -> Ite
     """The platform as real processes, with its own keys for both tenants."""
     with django_db_blocker.unblock(), running_platform() as platform:  # type: ignore[attr-defined]
         yield platform
+
+
+@pytest.fixture
+def committed(django_db_setup: None, django_db_blocker: pytest.FixtureRequest) -> Iterator[None]:
+    """The database outside a test's transaction: what is written stays, and other threads and processes see it."""
+    with django_db_blocker.unblock():  # type: ignore[attr-defined]
+        yield
+
+
+@pytest.fixture(scope="session")
+def acme_api(live: Live) -> Caller:
+    """Acme's own key, with all scopes of a tenant."""
+    return Caller(live, live.keys["acme"])
+
+
+@pytest.fixture(scope="session")
+def globex_api(live: Live) -> Caller:
+    """Globex's own key, with all scopes of a tenant."""
+    return Caller(live, live.keys["globex"])
+
+
+@pytest.fixture(scope="session")
+def staff_api(live: Live) -> Caller:
+    """A platform key."""
+    return Caller(live, live.platform_key)

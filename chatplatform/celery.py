@@ -7,6 +7,8 @@ from typing import Any
 
 from celery import Celery
 from celery.signals import setup_logging, worker_init
+from kombu.transport import redis
+from redis.exceptions import ConnectionError
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "chatplatform.settings")
 
@@ -18,6 +20,22 @@ app.autodiscover_tasks(["tenants", "conversations"])
 @setup_logging.connect
 def keep_our_logging(**kwargs: Any) -> None:
     """Celery would set up its own; Django's settings have done so already. Connecting is what stops it."""
+
+
+class Channel(redis.Channel):  # type: ignore[misc]
+    """Says that its connection is gone in words that Celery understands.
+
+    When the broker goes away, what was under way is acknowledged or handed back over a channel that is closed by then.
+    kombu raises AttributeError there, which Celery takes for a reason to end the worker, instead of reconnecting.
+    """
+
+    def _connparams(self, asynchronous: bool = False) -> Any:
+        if getattr(self.connection, "client", None) is None:
+            raise ConnectionError("The channel is closed.")
+        return super()._connparams(asynchronous)
+
+
+redis.Transport.Channel = Channel
 
 
 @worker_init.connect

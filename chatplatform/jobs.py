@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -18,6 +19,7 @@ import structlog
 from asgiref.sync import sync_to_async
 from celery import Task, current_app
 from django.db import connections, transaction
+from kombu import pools
 
 from chatplatform import tenancy
 from chatplatform.observability.context import request_id
@@ -27,6 +29,10 @@ log = structlog.get_logger("chatplatform.jobs")
 P = ParamSpec("P")
 T = TypeVar("T")
 DATABASE_THREADS = 8
+SEND_WITHIN = 1.0  # s that sending a job may take; who is away for longer is away
+BROKER_AWAY = 2.0  # s that a broker which did not answer is not tried again
+ONCE_MORE = {"max_retries": 1, "interval_start": 0}  # the pooled connection may be from before a restart
+IMPATIENT = {"max_retries": 0, "socket_timeout": SEND_WITHIN, "socket_connect_timeout": SEND_WITHIN}
 
 
 class PlatformTask(Task):  # type: ignore[type-arg]
@@ -66,12 +72,35 @@ def enqueue(task: str, *args: Any, tenant: TenantRef | None = None, request: str
     kwargs: dict[str, Any] = {"request": request}
     if tenant:
         kwargs["tenant"] = {**asdict(tenant), "id": str(tenant.id)}
+    if time.monotonic() < _broker_away_until:
+        return False
     try:
-        current_app.send_task(task, args=args, kwargs=kwargs, retry=False)
+        with _producers().acquire(block=True, timeout=SEND_WITHIN) as producer:
+            current_app.send_task(
+                task, args=args, kwargs=kwargs, retry=True, retry_policy=ONCE_MORE, producer=producer
+            )
     except Exception as error:
+        _note_broker_away()
         log.warning("job_not_sent", task=task, error=type(error).__name__)
         return False
     return True
+
+
+def _producers() -> Any:
+    """The pool of producers. Celery's own would try to connect for ever, with a person waiting for it."""
+    global _pool
+    with _lock:
+        if _pool is None:
+            connection = current_app.connection_for_write(transport_options=IMPATIENT)
+            connection.connect_timeout = SEND_WITHIN
+            _pool = pools.producers[connection]
+        return _pool
+
+
+def _note_broker_away() -> None:
+    """An outage costs one request the time-out, not every one."""
+    global _broker_away_until
+    _broker_away_until = time.monotonic() + BROKER_AWAY
 
 
 def close_connections() -> None:
@@ -79,6 +108,10 @@ def close_connections() -> None:
     for connection in connections.all(initialized_only=True):
         if not connection.in_atomic_block:
             connection.close()
+
+
+_pool: Any = None
+_broker_away_until = 0.0  # on the monotonic clock
 
 
 # --- One event loop per worker process, which all running replies share ------------------------------------------

@@ -11,6 +11,7 @@ import contextlib
 import time
 import uuid
 from collections import OrderedDict
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -156,16 +157,18 @@ class Conversation(Refusing):
         client_id, use_cache = frame.get("client_id"), frame.get("use_cache", True)
         if not isinstance(client_id, str) or not 0 < len(client_id) <= 128:
             raise invalid("client_id", "Text of 1 to 128 characters.")
+        if "\0" in client_id:
+            raise invalid("client_id", "Must not hold NUL characters.")
         if not isinstance(use_cache, bool):
             raise invalid("use_cache", "Must be true or false.")
         accepted = await jobs.in_thread(self._accept, frame.get("content"), client_id, use_cache)
         reply_id = str(accepted.reply.pk)
-        kind, data = accepted.event
         if accepted.repeated and reply_id in self.cursors:
-            await self._send_text(Event(reply_id, self.cursors[reply_id].value or "0-0", kind, data).frame())
+            reached = self.cursors[reply_id].value or events.ACCEPTED_CURSOR
+            await self._send_text(replace(accepted.event, cursor=reached).frame())
         else:
             # Through the log, where `accepted` is the first event; or from PostgreSQL if there is no log.
-            self.subscription.push(Resume(reply_id, unless_known=True))
+            self.subscription.push(Resume(reply_id, unless_known=True, accepted=accepted.event))
 
     def _accept(self, content: Any, client_id: str, use_cache: bool) -> turns.Accepted:
         conversation = access.access_conversation(self.principal, self.conversation_id)
@@ -228,7 +231,10 @@ class Conversation(Refusing):
             await self.close(1011)
 
     async def _live(self, event: Event) -> None:
-        if self._cursor(event.reply_id).passes(event):
+        cursor = self._cursor(event.reply_id)
+        if cursor.behind:
+            await self._send_events(await reader.replay(cursor))
+        elif cursor.passes(event):
             await self._send_text(event.frame())
 
     async def _replay(self, wish: Resume) -> None:
@@ -236,7 +242,7 @@ class Conversation(Refusing):
             return
         cursor = self._cursor(wish.reply_id)
         cursor.value, cursor.ended = wish.after, False
-        await self._send_events(await reader.replay(cursor))
+        await self._send_events(events.with_accepted(await reader.replay(cursor), wish.accepted))
 
     async def _pass_on(self, event: Event) -> None:
         data = orjson.loads(event.data)

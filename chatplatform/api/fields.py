@@ -25,6 +25,15 @@ class Text(serializers.CharField):
         return super().to_internal_value(data)
 
 
+class Identifier(serializers.UUIDField):
+    """A UUID as a JSON string."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        if not isinstance(data, str):
+            raise serializers.ValidationError("Must be text.")
+        return super().to_internal_value(data)
+
+
 class Whole(serializers.IntegerField):
     """A JSON number without a fraction."""
 

@@ -29,7 +29,8 @@ class JSONParser(parsers.JSONParser):
             raise Problem(Code.TOO_LARGE, f"A request's body may have {LARGEST:,} bytes.")
         try:
             value = orjson.loads(body or b"{}")
-        except orjson.JSONDecodeError as error:
+            orjson.dumps(value)  # nested too deeply to be written again
+        except (orjson.JSONDecodeError, orjson.JSONEncodeError) as error:
             raise ParseError(f"The body is not JSON: {error}") from error
         if not isinstance(value, dict):
             raise Problem(Code.INVALID_REQUEST, "The body must be a JSON object.", errors=[])

@@ -7,7 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import structlog
-from django.core.exceptions import PermissionDenied, ValidationError
+from django.core.exceptions import (
+    PermissionDenied,
+    RequestDataTooBig,
+    SuspiciousOperation,
+    ValidationError,
+)
 from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpResponse, JsonResponse
 from psycopg_pool import PoolTimeout
@@ -112,6 +117,8 @@ FROM_DRF: tuple[tuple[type[Exception], Code], ...] = (
     (drf.MethodNotAllowed, Code.METHOD_NOT_ALLOWED),
     (drf.NotAcceptable, Code.NOT_ACCEPTABLE),
     (drf.UnsupportedMediaType, Code.UNSUPPORTED_MEDIA_TYPE),
+    (RequestDataTooBig, Code.TOO_LARGE),
+    (SuspiciousOperation, Code.MALFORMED),
 )
 DATABASE_GONE = (OperationalError, InterfaceError, PoolTimeout)
 

@@ -105,8 +105,10 @@ class DatabaseWrapper(django_tenants_backend.DatabaseWrapper):  # type: ignore[m
         path = f"{schema}, public" if schema else "public"
         if self.settings_dict["OPTIONS"].get("fence") == "owner":
             return names.owner_role(database), path
-        if scope.view is View.TENANT and schema:
-            return names.tenant_role(database, schema), path
+        if scope.view is View.TENANT and scope.tenant and schema:
+            # No schema either: a tenant that was erased and born again under its old slug has the old path and
+            # another role, which connections that served the old one must take on.
+            return names.tenant_role(database, schema), f"{path}, tenant_{scope.tenant.id.hex}"
         # The trailing name is no schema: it keeps staff's path different from the tenant's own, because
         # the path alone tells which role is on.
         role = names.platform_role(database)

@@ -9,7 +9,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +33,7 @@ class Live:
     platform_key: str
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
+    data_dir: Path = field(default_factory=lambda: settings.DATA_DIR)
 
     @property
     def url(self) -> str:
@@ -48,13 +49,17 @@ class Live:
 
     @property
     def log(self) -> Path:
-        return settings.DATA_DIR / "live.log"
+        return self.data_dir / "live.log"
+
+    def answers(self) -> bool:
+        """Whether the web server is ready."""
+        return _answers(f"{self.url}/readyz")
 
     def start(self, name: str) -> None:
         """Start a process by name, as `make run` does."""
         with self.log.open("ab") as log:
             self.processes[name] = subprocess.Popen(
-                COMMANDS[name](self.port), stdout=log, stderr=log, env=self.environment, cwd=settings.BASE_DIR
+                COMMANDS[name](self), stdout=log, stderr=log, env=self.environment, cwd=settings.BASE_DIR
             )
 
     def stop(self, name: str) -> None:
@@ -73,66 +78,55 @@ class Live:
 
         deadline = time.monotonic() + READY_WITHIN
         while time.monotonic() < deadline:
-            if _answers(f"{self.url}/readyz") and app.control.ping(timeout=0.5, limit=1):
+            if self.answers() and app.control.ping(timeout=0.5, limit=1):
                 return
             time.sleep(0.1)
         raise TimeoutError(self.log.read_text()[-4000:])
 
 
-def _worker(port: int) -> list[str]:
-    arguments = ["worker", "--pool", "threads", "--concurrency", "64", "--without-gossip", "--without-mingle"]
+def _celery(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "celery", "--quiet", "-A", "chatplatform", *arguments]
 
 
-def _beat(port: int) -> list[str]:
-    schedule = str(settings.DATA_DIR / "live-beat")
-    return [
-        sys.executable,
-        "-m",
-        "celery",
-        "--quiet",
-        "-A",
-        "chatplatform",
-        "beat",
-        "--schedule",
-        schedule,
-        "--pidfile=",
-    ]
+def _worker(name: str) -> Callable[[Live], list[str]]:
+    pool = ("--pool", "threads", "--without-gossip", "--without-mingle")
+    return lambda live: _celery(
+        "worker", "-n", f"{name}-{live.port}@test", "--concurrency", live.environment["WORKER_THREADS"], *pool
+    )
 
 
-COMMANDS = {
-    "daphne": lambda port: [
-        sys.executable,
-        "-m",
-        "chatplatform.daphne_server",
-        "-v",
-        "0",
-        "-b",
-        "127.0.0.1",
-        "-p",
-        str(port),
-        "chatplatform.asgi:application",
-    ],
-    "uvicorn": lambda port: [
-        sys.executable,
-        "-m",
-        "uvicorn",
-        "chatplatform.asgi:application",
-        "--port",
-        str(port),
-        "--log-level",
-        "warning",
-    ],
-    "worker": _worker,
-    "beat": _beat,
+def _daphne(live: Live) -> list[str]:
+    quiet = ("-v", "0", "-b", "127.0.0.1", "-p", str(live.port))
+    return [sys.executable, "-m", "chatplatform.daphne_server", *quiet, "chatplatform.asgi:application"]
+
+
+def _uvicorn(live: Live) -> list[str]:
+    quiet = ("--log-level", "warning", "--no-access-log", "--port", str(live.port))
+    return [sys.executable, "-m", "uvicorn", "chatplatform.asgi:application", *quiet]
+
+
+COMMANDS: Mapping[str, Callable[[Live], list[str]]] = {
+    "daphne": _daphne,
+    "uvicorn": _uvicorn,
+    "worker": _worker("worker"),
+    "worker-2": _worker("worker-2"),
+    "beat": lambda live: _celery("beat", "--schedule", str(live.data_dir / "live-beat"), "--pidfile="),
 }
 
 
 @contextmanager
-def running_platform(server: str = "daphne") -> Iterator[Live]:
-    """Start everything on free ports, against the servers of this test run."""
+def running_platform(
+    server: str = "daphne",
+    *,
+    simulator: Simulator | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[Live]:
+    """Start everything on free ports, against the servers of this test run.
+
+    With a `simulator` of the caller's, and more `environment`, where they are given.
+    """
     with ExitStack() as stack:
-        simulator = stack.enter_context(running_simulator())
+        simulator = simulator or stack.enter_context(running_simulator())
         keys = {slug: cast.key(slug) for slug in cast.NAMES}
         live = Live(free_port(), simulator, keys, cast.key(None))
         live.environment = {
@@ -148,8 +142,10 @@ def running_platform(server: str = "daphne") -> Iterator[Live]:
             "RECONCILE_EVERY": str(BEAT_EVERY),
             "INTER_TOKEN_TIMEOUT": "3",
             "LEASE_SECONDS": "3",
+            "WORKER_THREADS": "64",
             "LOG_LEVEL": "INFO",
             "LOG_FORMAT": "json",
+            **(environment or {}),
         }
         for name in (server, "worker", "beat"):
             live.start(name)

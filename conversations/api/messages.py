@@ -43,7 +43,7 @@ class Messages(AsyncApiView):
     renderer_classes = [JSONRenderer, EventStream]
     authentication_classes = [BearerAuthentication, VisitorAuthentication]
 
-    @extend_schema(parameters=PAGE, responses=serializers.MessageShape(many=True))
+    @extend_schema(parameters=PAGE, responses=serializers.MessagePage)
     async def get(self, request: Request, conversation_id: UUID) -> Response:
         return await sync_to_async(self._list)(request, conversation_id)
 
@@ -56,38 +56,49 @@ class Messages(AsyncApiView):
         responses={(200, "application/json"): serializers.TurnShape, **EVENT_STREAM},
     )
     async def post(self, request: Request, conversation_id: UUID) -> HttpResponseBase:
-        accepted, replayed, stream = await sync_to_async(self._accept)(request, conversation_id)
-        headers = REPLAYED if replayed else {}
+        accepted = await sync_to_async(self._accept)(request, conversation_id)
+        if isinstance(accepted, Response):
+            return accepted
+        headers = REPLAYED if accepted.repeated else {}
         reply_id = accepted.reply.pk
-        if stream:
-            return sse.response(reader.follow(conversation_id, reply_id), headers)
+        if _streamed(request):
+            following = reader.follow(conversation_id, reply_id, accepted=accepted.event)
+            return sse.response(following, headers)
         if accepted.reply.running:
             async for _ in reader.follow(conversation_id, reply_id):
                 pass
         return await sync_to_async(_turn)(reply_id, headers)
 
-    def _accept(self, request: Request, conversation_id: UUID) -> tuple[Accepted, bool, bool]:
-        """The turn, whether it is a repeated request's, and whether it is to be streamed."""
+    def _accept(self, request: Request, conversation_id: UUID) -> Accepted | Response:
+        """The turn; with an Idempotency-Key the one that the key began, or the refusal that it got then."""
+        if "Idempotency-Key" not in request.headers:
+            return self._begin(request, conversation_id)
+        record, fresh = idempotency.claim(self.principal, request)
+        if not fresh:
+            return idempotency.kept(record) or _replayed(record, _streamed(request))
+        try:
+            with transaction.atomic():
+                accepted = self._begin(request, conversation_id)
+                record.reply_id = accepted.reply.pk
+                record.save(update_fields=["reply_id"])
+        except Exception as error:
+            refusal = self.handle_exception(error)
+            return idempotency.keep(record, lambda: refusal, self.handle_exception)
+        return accepted
+
+    def _begin(self, request: Request, conversation_id: UUID) -> Accepted:
         refuse_choices(self.principal, request.data)
         conversation = access.access_conversation(self.principal, conversation_id)
         wanted = serializers.NewMessage(data=request.data)
         wanted.is_valid(raise_exception=True)
         values = wanted.validated_data
         options = Options(values["use_cache"], values.get("max_tokens"), tuple(values.get("tools") or ()))
-        if "Idempotency-Key" not in request.headers:
-            return turns.accept(conversation, values["content"], options=options), False, values["stream"]
-        record, fresh = idempotency.claim(self.principal, request)
-        if not fresh:
-            return _replayed(record, values["stream"]), True, values["stream"]
-        try:
-            with transaction.atomic():
-                accepted = turns.accept(conversation, values["content"], options=options)
-                record.reply_id = accepted.reply.pk
-                record.save(update_fields=["reply_id"])
-        except Exception:
-            record.delete()
-            raise
-        return accepted, False, values["stream"]
+        return turns.accept(conversation, values["content"], options=options)
+
+
+def _streamed(request: Request) -> bool:
+    body: Any = request.data
+    return body.get("stream") is True
 
 
 def _replayed(record: Any, stream: bool) -> Accepted:

@@ -7,7 +7,7 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from chatplatform.api.fields import Flag, Number, Object, Text, Whole
+from chatplatform.api.fields import Flag, Identifier, Number, Object, Text, Whole
 from conversations.services.content import LARGEST
 from conversations.vocabulary import ConversationStatus, Rating, ReplyStatus, Role
 
@@ -73,7 +73,7 @@ class NewEscalation(serializers.Serializer[Any]):
 
 
 class NewTicket(serializers.Serializer[Any]):
-    conversation_id = serializers.UUIDField()
+    conversation_id = Identifier()
     origin = Text(required=False, allow_null=True, max_length=300)
 
 
@@ -156,6 +156,21 @@ class ConversationShape(serializers.Serializer[Any]):
     greeting = serializers.CharField()
     created_at = serializers.DateTimeField()
     updated_at = serializers.DateTimeField()
+
+
+class Page(serializers.Serializer[Any]):
+    """One page of a list."""
+
+    next = serializers.CharField(allow_null=True, help_text="Address of the next page")
+    previous = serializers.CharField(allow_null=True, help_text="Address of the previous page")
+
+
+class ConversationPage(Page):
+    results = ConversationShape(many=True)
+
+
+class MessagePage(Page):
+    results = MessageShape(many=True)
 
 
 class FeedbackShape(serializers.Serializer[Any]):

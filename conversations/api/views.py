@@ -63,7 +63,7 @@ class Conversations(ChatView):
             values["contact"] = Contact.objects.get(pk=self.principal.contact_id)
         return Response(selectors.conversation_as_json(conversations.begin(**values)), status=201)
 
-    @extend_schema(parameters=PAGE, responses=serializers.ConversationShape(many=True))
+    @extend_schema(parameters=PAGE, responses=serializers.ConversationPage)
     def get(self, request: Request) -> Response:
         rows = Conversation.objects.select_related("contact")
         if self.principal.contact_id is not None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from conversations.rag import text
 from conversations.rag.question import Question, Term
 
-# Tuned on the tuning half of the question set (see docs/knowledge.md); nothing else is.
+# Tuned on tuning questions, never on held-out ones (see docs/knowledge.md); nothing else is.
 ENOUGH_COVERAGE = 0.54
 HEADING_WEIGHT = 0.9
 COSINE_WEIGHT = 2.0

@@ -49,7 +49,10 @@ def _admit(headers: dict[str, str], ticket: Ticket | None, conversation_id: UUID
 
 def _host_tenant(raw: str) -> TenantState | None:
     tenant_id = selectors.tenant_id_for_host(selectors.host_name(raw)) if raw else None
-    return selectors.state(tenant_id) if tenant_id else None
+    try:
+        return selectors.state(tenant_id) if tenant_id else None
+    except Tenant.DoesNotExist:
+        return None
 
 
 def _of_ticket(ticket: Ticket, host: TenantState | None) -> Principal:
@@ -84,6 +87,12 @@ def _check_origin(origin: str | None, tenant: TenantState, ticket_origin: str | 
     if ticket_origin is not None and wanted == ticket_origin.lower().rstrip("/"):
         return
     widgets = {allowed.lower().rstrip("/") for allowed in tenant.configuration.widget_origins}
-    host = (urlsplit(wanted).hostname or "").rstrip(".")
-    if wanted not in widgets and host not in selectors.hosts_of(tenant):
+    if wanted not in widgets and _host_of(wanted) not in selectors.hosts_of(tenant):
         raise Problem(Code.ORIGIN_NOT_ALLOWED)
+
+
+def _host_of(origin: str) -> str:
+    try:
+        return (urlsplit(origin).hostname or "").rstrip(".")
+    except ValueError:  # "http://[" and the like
+        return ""

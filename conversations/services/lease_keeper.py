@@ -40,7 +40,8 @@ def holding(reply_id: UUID) -> Iterator[Hold]:
     try:
         yield hold
     finally:
-        _holds.pop(reply_id, None)
+        if _holds.get(reply_id) is hold:  # after a pause of this process its own next attempt may be running
+            del _holds[reply_id]
 
 
 async def keep_renewing() -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from uuid import UUID
 
 import structlog
-from asgiref.sync import async_to_sync
 from django.conf import settings
 from django.db import transaction
 
@@ -44,7 +43,7 @@ def reconcile() -> int:
 def announce_end(reply_id: UUID) -> None:
     """Send the last event of a settled reply, with its whole text before it, and take it off the work table."""
     reply = selectors.reply_or_none(reply_id)
-    if reply is None or async_to_sync(_announce_end)(reply):
+    if reply is None or jobs.run_in_loop(_announce_end(reply)):
         leases.done(reply_id)
 
 

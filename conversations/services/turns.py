@@ -27,6 +27,8 @@ from conversations.gateway import checked_model
 from conversations.models import Conversation, Message, Reply, Work
 from conversations.services import content as contents
 from conversations.streaming import event_log, events
+from conversations.streaming.event_log import Append
+from conversations.streaming.events import Event
 from conversations.vocabulary import ConversationStatus, Role
 from tenants import control
 from tenants import selectors as tenants
@@ -57,8 +59,9 @@ class Accepted:
     repeated: bool = False
 
     @property
-    def event(self) -> tuple[str, bytes]:
-        return events.accepted(self.reply.pk, self.user_message.id, self.user_message.client_id)
+    def event(self) -> Event:
+        kind, data = events.accepted(self.reply.pk, self.user_message.id, self.user_message.client_id)
+        return Event(str(self.reply.pk), events.ACCEPTED_CURSOR, kind, data)
 
 
 def accept(
@@ -133,12 +136,14 @@ def _hand_over(accepted: Accepted, origin: str) -> None:
 
 async def _announce(accepted: Accepted, origin: str) -> None:
     conversation_id, reply_id = accepted.reply.conversation_id, accepted.reply.pk
+    event = accepted.event
     message = {"origin": origin, "message": selectors.message_as_json(accepted.user_message)}
     try:
         async with asyncio.timeout(ANNOUNCE_WITHIN):
-            await event_log.append(conversation_id, reply_id, 0, [accepted.event], begin=True)
+            to = event_log.address(conversation_id, reply_id)
+            await event_log.append_all([Append(to, 0, [(event.kind, event.data)], begin=True)])
             await event_log.publish(conversation_id, "message", orjson.dumps(message))
-    except (event_log.RedisError, event_log.StaleAttempt, TimeoutError) as error:
+    except (event_log.RedisError, TimeoutError) as error:
         log.warning("accepted_not_announced", reply=str(reply_id), error=type(error).__name__)
 
 

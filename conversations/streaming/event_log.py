@@ -7,7 +7,9 @@ connection errors) and repairs the log with a `reset` and the text so far.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -15,12 +17,15 @@ from weakref import WeakKeyDictionary
 
 from django.conf import settings
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import NoScriptError, RedisError
 
 from chatplatform import tenancy
 from conversations.streaming.events import Event
 
 SCRIPT = (Path(__file__).parent / "append.lua").read_text()
+SHA = hashlib.sha1(SCRIPT.encode()).hexdigest()  # as Valkey itself names it
 KEEP_RUNNING = 3600  # s that a log outlives its last append while the reply runs
 KEEP_ENDED = 15 * 60 + 60  # s that it stays readable after the end; the contract says 15 minutes
 
@@ -32,7 +37,10 @@ class LogLost(Exception):
 
 
 class StaleAttempt(Exception):
-    """A newer attempt owns the log: this one must stop."""
+    """A newer attempt owns the log, or it has its last event: this one must stop."""
+
+
+Answer = str | StaleAttempt | LogLost | RedisError
 
 
 def client() -> Redis:
@@ -40,7 +48,12 @@ def client() -> Redis:
     loop = asyncio.get_running_loop()
     if loop not in _clients:
         _clients[loop] = Redis.from_url(
-            settings.EVENT_LOG_URL, socket_timeout=5, socket_connect_timeout=2, max_connections=64
+            settings.EVENT_LOG_URL,
+            socket_timeout=2,
+            socket_connect_timeout=2,
+            max_connections=64,
+            # An append whose answer was lost may have been done: repeating it here would double its text.
+            retry=Retry(NoBackoff(), 0),
         )
     return _clients[loop]
 
@@ -50,43 +63,86 @@ def channel(conversation_id: UUID | str) -> str:
     return tenancy.key("events", conversation_id)
 
 
+@dataclass(frozen=True, slots=True)
+class Address:
+    """The names of one reply's log. They carry its tenant, so they are made in its context."""
+
+    reply_id: str
+    log: str
+    fence: str
+    channel: str
+
+
+def address(conversation_id: UUID | str, reply_id: UUID | str) -> Address:
+    """Where a reply of the current tenant is logged."""
+    log, fence = _keys(reply_id)
+    return Address(str(reply_id), log, fence, channel(conversation_id))
+
+
 def _keys(reply_id: UUID | str) -> tuple[str, str]:
     # The braces keep both keys on one node of a cluster.
     log = tenancy.key("reply") + f":{{{reply_id}}}"
     return f"{log}:log", f"{log}:attempt"
 
 
-async def append(
-    conversation_id: UUID | str,
-    reply_id: UUID | str,
-    attempt: int,
-    events: Sequence[tuple[str, bytes]],
-    *,
-    begin: bool = False,
-    ended: bool = False,
-) -> str:
-    """Append events and publish them; returns the cursor of the last one.
+@dataclass(frozen=True, slots=True)
+class Append:
+    """Events to append and publish. `begin` lets a new attempt take the log over, or begin it; after `ended`
+    nothing more is let in."""
 
-    `begin` lets a new attempt take the log over, or begin it. Raises StaleAttempt, LogLost, RedisError.
+    address: Address
+    attempt: int
+    events: Sequence[tuple[str, bytes]]
+    begin: bool = False
+    ended: bool = False
+
+    def command(self) -> list[str | bytes | int]:
+        to, flags = self.address, ("1" if self.begin else "0", "1" if self.ended else "0")
+        keep = KEEP_ENDED if self.ended else KEEP_RUNNING
+        parts = [part for event in self.events for part in event]
+        return [
+            "EVALSHA",
+            SHA,
+            2,
+            to.log,
+            to.fence,
+            self.attempt,
+            *flags,
+            keep,
+            to.channel,
+            to.reply_id,
+            *parts,
+        ]
+
+
+async def append_all(appends: Sequence[Append]) -> list[Answer]:
+    """Append for many replies in one round trip. Each answer is the cursor of its last event, or a StaleAttempt,
+    LogLost or RedisError of its own. Raises RedisError if Valkey is away.
     """
-    log, fence = _keys(reply_id)
-    keep = KEEP_ENDED if ended else KEEP_RUNNING
-    arguments: list[str | bytes | int] = [
-        attempt,
-        "1" if begin else "0",
-        keep,
-        channel(conversation_id),
-        str(reply_id),
-    ]
-    for kind, data in events:
-        arguments += [kind, data]
-    script = client().register_script(SCRIPT)
-    answer = (await script(keys=[log, fence], args=arguments)).decode()
-    if answer == "stale":
-        raise StaleAttempt
-    if answer == "lost":
-        raise LogLost
-    return str(answer)
+    answers = await _execute(appends)
+    unknown = [number for number, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
+    if unknown:  # Valkey has restarted; nothing was done for these
+        await client().script_load(SCRIPT)
+        again = await _execute([appends[number] for number in unknown])
+        for number, answer in zip(unknown, again, strict=True):
+            answers[number] = answer
+    return [_meaning(answer) for answer in answers]
+
+
+async def _execute(appends: Sequence[Append]) -> list[Any]:
+    if not appends:
+        return []
+    pipeline = client().pipeline(transaction=False)
+    for append in appends:
+        pipeline.execute_command(*append.command())
+    return list(await pipeline.execute(raise_on_error=False))
+
+
+def _meaning(answer: Any) -> Answer:
+    if isinstance(answer, RedisError):
+        return answer
+    said = answer.decode()
+    return StaleAttempt() if said == "stale" else LogLost() if said == "lost" else str(said)
 
 
 async def publish(conversation_id: UUID | str, kind: str, data: bytes) -> None:
@@ -105,4 +161,17 @@ async def read(reply_id: UUID | str, after: str | None = None) -> list[Event] | 
     ]
 
 
-__all__ = ["LogLost", "RedisError", "StaleAttempt", "append", "channel", "client", "publish", "read"]
+__all__ = [
+    "Address",
+    "Answer",
+    "Append",
+    "LogLost",
+    "RedisError",
+    "StaleAttempt",
+    "address",
+    "append_all",
+    "channel",
+    "client",
+    "publish",
+    "read",
+]

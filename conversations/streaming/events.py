@@ -11,7 +11,7 @@ import orjson
 from conversations.vocabulary import LAST_EVENTS, ResetReason
 
 # Cursors of events that were made up from the stored reply, because the log is gone. They sort before the log's.
-RESET_CURSOR, TEXT_CURSOR = "0-1", "0-2"
+ACCEPTED_CURSOR, RESET_CURSOR, TEXT_CURSOR = "0-0", "0-1", "0-2"
 END_CURSOR = f"{2**63}-0"
 
 
@@ -47,6 +47,13 @@ def position(cursor: str) -> tuple[int, int]:
     if not (milliseconds.isdecimal() and sequence.isdecimal() and len(cursor) < 42):
         raise ValueError("This is no cursor.")
     return int(milliseconds), int(sequence)
+
+
+def with_accepted(found: list[Event], accepted: Event | None) -> list[Event]:
+    """What was found, beginning with `accepted` also where the log is away or gone: the sender waits for it."""
+    if accepted is None or any(event.kind == accepted.kind for event in found):
+        return found
+    return [accepted, *found]
 
 
 def accepted(reply_id: UUID, user_message_id: UUID, client_id: str | None) -> tuple[str, bytes]:

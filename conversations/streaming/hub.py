@@ -22,6 +22,7 @@ from conversations.streaming.events import Event
 
 log = structlog.get_logger("conversations.hub")
 LONGEST_QUEUE = 4096
+CONFIRMED_WITHIN = 2.0  # s
 PAUSE = 0.5  # s between two tries to connect
 
 
@@ -35,6 +36,7 @@ class Resume:
     reply_id: str
     after: str = ""
     unless_known: bool = False
+    accepted: Event | None = None  # what the reader has to be told first, if it is not in the log
 
 
 class Subscription:
@@ -72,6 +74,8 @@ class Hub:
     def __init__(self) -> None:
         self._readers: dict[str, set[Subscription]] = {}
         self._confirmed: dict[str, asyncio.Event] = {}
+        self._missed: set[str] = set()  # conversations whose readers have to look for themselves
+        self._away = False
         self._pubsub: PubSub | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -85,8 +89,9 @@ class Hub:
             await self._send("subscribe", name)
         self._task = self._task or asyncio.create_task(self._listen())
         # Without Valkey there is no confirmation; the reader goes on with what PostgreSQL knows.
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._confirmed[name].wait(), 2)
+        if not self._away:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._confirmed[name].wait(), CONFIRMED_WITHIN)
         return name, subscription
 
     async def leave(self, name: str, subscription: Subscription) -> None:
@@ -108,8 +113,9 @@ class Hub:
             try:
                 await self._listen_once()
             except (RedisError, OSError) as error:
-                log.warning("hub_disconnected", error=type(error).__name__)
-            self._pubsub = None
+                if not self._away:
+                    log.warning("hub_disconnected", error=type(error).__name__)
+            self._pubsub, self._away = None, True
             await asyncio.sleep(PAUSE)
 
     async def _listen_once(self) -> None:
@@ -122,23 +128,27 @@ class Hub:
         )
         async with redis, redis.pubsub() as pubsub:
             await pubsub.subscribe("cp:hub")
-            self._pubsub = pubsub  # from here on new readers subscribe for themselves
+            self._pubsub, self._away = pubsub, False  # from here on new readers subscribe for themselves
+            self._missed.update(self._readers)
             if self._readers:
                 await pubsub.subscribe(*self._readers)
-            for readers in self._readers.values():
-                for reader in readers:
-                    reader.push(None)
             async for message in pubsub.listen():
                 self._take(message["type"], message["channel"].decode(), message["data"])
 
     def _take(self, kind: str, name: str, data: bytes) -> None:
         if kind == "subscribe" and name in self._confirmed:
             self._confirmed[name].set()
+            if name in self._missed:
+                self._missed.discard(name)
+                self._push(name, None)
         elif kind == "message" and name in self._readers:
             reply_id, cursor, event, body = data.split(b" ", 3)
             made = Event(reply_id.decode(), cursor.decode(), event.decode(), body)
-            for reader in self._readers[name]:
-                reader.push(made)
+            self._push(name, made)
+
+    def _push(self, name: str, item: Event | None) -> None:
+        for reader in self._readers.get(name, ()):
+            reader.push(item)
 
 
 _hubs: WeakKeyDictionary[asyncio.AbstractEventLoop, Hub] = WeakKeyDictionary()

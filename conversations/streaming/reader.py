@@ -29,10 +29,11 @@ class Cursor:
     reply_id: str
     value: str = ""
     ended: bool = False
+    behind: bool = False  # a replay failed: live events would leave a gap, so replay first
 
     def passes(self, event: Event) -> bool:
         """Whether the event is new to this reader; if so, it is noted."""
-        if self.value and event.position <= events.position(self.value):
+        if self.ended or (self.value and event.position <= events.position(self.value)):
             return False
         self.value, self.ended = event.cursor, event.last
         return True
@@ -43,7 +44,9 @@ async def replay(cursor: Cursor) -> list[Event]:
     try:
         logged = await event_log.read(cursor.reply_id, cursor.value or None)
     except event_log.RedisError:
+        cursor.behind = True
         return await _stored(cursor, running=False)  # the log may still be there: wait for it
+    cursor.behind = False
     if logged is None:
         return await _stored(cursor, running=True)
     return [event for event in logged if cursor.passes(event)]
@@ -65,12 +68,14 @@ async def _stored(cursor: Cursor, *, running: bool) -> list[Event]:
     return made
 
 
-async def follow(conversation_id: UUID, reply_id: UUID, after: str | None = None) -> AsyncIterator[Event]:
-    """The events of one reply, to its last. `after` is a cursor, or None for all."""
+async def follow(
+    conversation_id: UUID, reply_id: UUID, after: str | None = None, *, accepted: Event | None = None
+) -> AsyncIterator[Event]:
+    """The events of one reply, to its last. `after` is a cursor, or None for all; `accepted` comes first then."""
     cursor = Cursor(str(reply_id), after or "")
     name, subscription = await hub().subscribe(conversation_id)
     try:
-        async for event in _joined(cursor, subscription):
+        async for event in _joined(cursor, subscription, accepted):
             yield event
             if event.last:
                 return
@@ -78,16 +83,17 @@ async def follow(conversation_id: UUID, reply_id: UUID, after: str | None = None
         await hub().leave(name, subscription)
 
 
-async def _joined(cursor: Cursor, subscription: Subscription) -> AsyncIterator[Event]:
-    for event in await replay(cursor):
+async def _joined(cursor: Cursor, subscription: Subscription, accepted: Event | None) -> AsyncIterator[Event]:
+    for event in events.with_accepted(await replay(cursor), accepted):
         yield event
     while True:
         live = await subscription.next(SILENCE)
-        if live is None:
+        if isinstance(live, Event) and live.reply_id == cursor.reply_id and not cursor.behind:
+            if cursor.passes(live):
+                yield live
+        elif live is None or cursor.behind:
             for event in await replay(cursor):
                 yield event
-        elif isinstance(live, Event) and live.reply_id == cursor.reply_id and cursor.passes(live):
-            yield live
 
 
 def stored_events(reply: Reply) -> list[Event]:

@@ -51,7 +51,7 @@ class Simulator:
         return answer
 
     def requests(self) -> list[dict[str, Any]]:
-        """The last requests, oldest first: ``{"path", "body"}``."""
+        """The last requests, oldest first: ``{"path", "at", "body"}``; ``at`` is on the monotonic clock."""
         answer: list[dict[str, Any]] = self._call("/_requests")
         return answer
 

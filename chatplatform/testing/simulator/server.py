@@ -21,7 +21,7 @@ from .wire import Wire
 from .wire_anthropic import AnthropicWire
 from .wire_openai import OpenAIWire
 
-KEPT_REQUESTS = 200
+KEPT_REQUESTS = 1000
 DIMENSIONS = 256
 
 
@@ -124,7 +124,8 @@ async def _body(request: web.Request, state: State) -> dict[str, Any]:
         raise ValueError("not an object")
     state.note_connection(request)
     state.counts["requests"] += 1
-    state.requests.append({"path": request.path, "body": body})
+    at = asyncio.get_running_loop().time()
+    state.requests.append({"path": request.path, "at": at, "body": body})
     return body
 
 

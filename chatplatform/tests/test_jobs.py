@@ -1,0 +1,157 @@
+"""Background jobs: sent on commit, run inside their tenant or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import asdict
+from typing import Any
+
+import pytest
+from celery import current_app, shared_task
+from django.db import connection, transaction
+from pytest_django import DjangoCaptureOnCommitCallbacks
+
+from chatplatform import jobs, tenancy
+from chatplatform.jobs import PlatformTask, TenantTask
+from chatplatform.observability.context import request_id
+from chatplatform.tenancy import NoTenant, Scope, View
+from conversations.models import Conversation
+from tenants.selectors import TenantState
+
+seen: list[Any] = []
+
+
+@shared_task(name="tests.note_tenant", base=TenantTask)
+def note_tenant(word: str) -> Scope:
+    seen.append((word, request_id.get()))
+    return tenancy.current_scope()
+
+
+@shared_task(name="tests.note_platform", base=PlatformTask)
+def note_platform() -> Scope:
+    return tenancy.current_scope()
+
+
+@shared_task(name="tests.count_conversations", base=TenantTask)
+def count_conversations() -> int:
+    return Conversation.objects.count()
+
+
+@shared_task(name="tests.fail", base=TenantTask)
+def fail() -> None:
+    raise ZeroDivisionError
+
+
+def sent(tenant: TenantState) -> dict[str, str]:
+    """A tenant as it travels in a message."""
+    travelled: dict[str, str] = json.loads(json.dumps({**asdict(tenant.ref), "id": str(tenant.ref.id)}))
+    return travelled
+
+
+@pytest.fixture
+def outbox(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What would have gone to the broker."""
+    gone: list[Any] = []
+    monkeypatch.setattr(current_app, "send_task", lambda name, **message: gone.append((name, message)))
+    return gone
+
+
+@pytest.mark.parametrize("nothing", [{}, {"tenant": None}, {"tenant": {}}])
+def test_a_tenants_task_without_a_tenant_does_not_run(nothing: dict[str, Any]) -> None:
+    seen.clear()
+    with pytest.raises(NoTenant):
+        note_tenant("x", **nothing)
+    with tenancy.in_platform(), pytest.raises(NoTenant):
+        note_tenant("x", **nothing)
+    assert seen == []
+
+
+def test_a_task_runs_inside_the_tenant_of_its_message(acme: TenantState, globex: TenantState) -> None:
+    for tenant in (acme, globex):
+        assert note_tenant("x", tenant=sent(tenant)) == Scope(View.TENANT, tenant.ref)
+    assert tenancy.scope_or_none() is None
+
+
+def test_a_task_sees_its_own_tenants_rows_only(acme: TenantState, globex: TenantState) -> None:
+    counts = {tenant.name: count_conversations(tenant=sent(tenant)) for tenant in (acme, globex)}
+    with tenancy.in_tenant(acme.ref):
+        Conversation.objects.create()
+    assert count_conversations(tenant=sent(acme)) == counts["Acme"] + 1
+    assert count_conversations(tenant=sent(globex)) == counts["Globex"]
+
+
+def test_a_task_that_fails_leaves_no_tenant_behind(acme: TenantState) -> None:
+    with pytest.raises(ZeroDivisionError):
+        fail(tenant=sent(acme))
+    assert tenancy.scope_or_none() is None
+
+
+def test_a_platform_task_has_no_tenant() -> None:
+    assert note_platform() == Scope(View.PLATFORM)
+
+
+def test_the_request_id_travels_with_the_job(acme: TenantState) -> None:
+    seen.clear()
+    note_tenant("x", tenant=sent(acme), request="r-1")
+    assert seen == [("x", "r-1")]
+    assert request_id.get() != "r-1"
+
+
+def test_a_job_is_sent_when_the_transaction_commits(
+    in_acme: TenantState,
+    outbox: list[Any],
+    django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks,
+) -> None:
+    with django_capture_on_commit_callbacks(execute=True):
+        jobs.enqueue_on_commit("tests.note_tenant", "x", tenant=in_acme.ref)
+        assert outbox == []
+    ((name, message),) = outbox
+    assert (name, message["args"], message["kwargs"]["tenant"]) == (
+        "tests.note_tenant",
+        ("x",),
+        sent(in_acme),
+    )
+
+
+def test_a_job_is_not_sent_when_the_transaction_is_rolled_back(
+    in_acme: TenantState,
+    outbox: list[Any],
+    django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks,
+) -> None:
+    with (
+        django_capture_on_commit_callbacks(execute=True),
+        pytest.raises(ZeroDivisionError),
+        transaction.atomic(),
+    ):
+        jobs.enqueue_on_commit("tests.note_tenant", "x", tenant=in_acme.ref)
+        raise ZeroDivisionError
+    assert outbox == []
+
+
+def test_a_broker_that_is_away_raises_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*args: Any, **kwargs: Any) -> None:
+        raise ConnectionError
+
+    monkeypatch.setattr(current_app, "send_task", away)
+    assert jobs.enqueue("tests.note_platform") is False
+
+
+def test_the_shared_loop_works_in_the_callers_context(acme: TenantState) -> None:
+    async def where() -> Scope:
+        await asyncio.sleep(0)
+        return await jobs.in_thread(tenancy.current_scope)
+
+    with tenancy.in_tenant(acme.ref):
+        assert jobs.run_in_loop(where()).tenant == acme.ref
+    with pytest.raises(NoTenant):
+        jobs.run_in_loop(where())
+
+
+def test_connections_are_given_back_outside_a_transaction_only(committed: None) -> None:
+    with tenancy.in_platform(), transaction.atomic():
+        connection.ensure_connection()
+        jobs.close_connections()
+        assert connection.connection is not None
+    jobs.close_connections()
+    assert connection.connection is None
