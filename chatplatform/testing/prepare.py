@@ -1,4 +1,4 @@
-"""`python -m chatplatform.testing.prepare`: the cast in the database of this DATA_DIR; prints their API keys as JSON."""
+"""`python -m chatplatform.testing.prepare`: the cast in the database of this DATA_DIR; prints its keys as JSON."""
 
 from __future__ import annotations
 

@@ -79,9 +79,10 @@ def test_a_query_without_a_context_is_refused(db: None) -> None:
 def test_a_cursor_that_outlives_its_context_is_refused(acme: TenantState) -> None:
     with tenancy.in_tenant(acme.ref):
         cursor: Any = connection.cursor()
-    for run in (lambda: cursor.execute("SELECT 1"), lambda: cursor.executemany("SELECT %s", [[1]])):
-        with pytest.raises(NoTenant):
-            run()
+    with pytest.raises(NoTenant):
+        cursor.execute("SELECT 1")
+    with pytest.raises(NoTenant):
+        cursor.executemany("SELECT %s", [[1]])
 
 
 def test_a_lazy_queryset_runs_in_the_context_that_evaluates_it(twins: Twins) -> None:

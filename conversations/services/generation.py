@@ -47,7 +47,8 @@ from tenants.vocabulary import TenantStatus
 
 log = structlog.get_logger("conversations.generation")
 CHECKPOINT_EVERY = 2.0  # s
-SETTLE_TRIES, SETTLE_PAUSE = 20, 0.5  # s between two; if another worker takes over meanwhile, ours is fenced out
+# Seconds between two tries. If another worker takes over meanwhile, ours is fenced out.
+SETTLE_TRIES, SETTLE_PAUSE = 20, 0.5
 PASSAGES = 4
 
 

@@ -133,7 +133,7 @@ def test_another_content_type_is_415(acme_api: Caller, conversation: str, path: 
 
 def test_a_form_is_415(acme_api: Caller, conversation: str) -> None:
     for more in ({"files": {"content": b"x"}}, {"data": {"content": "x"}}):
-        answer = acme_api.http.post(f"/conversations/{conversation}/messages", **more)  # type: ignore[arg-type]
+        answer = acme_api.http.post(f"/conversations/{conversation}/messages", **more)
         check_problem(answer, 415, "unsupported_media_type")
 
 

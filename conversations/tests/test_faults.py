@@ -132,7 +132,7 @@ def deliver(stage: Stage, reply_id: str, times: int) -> None:
     broker = Celery(broker=stage.where.redis_url.replace("unix://", "redis+socket://", 1))
     columns = "id::text, slug, schema_name AS schema, database"
     [[tenant]] = stage.rows(
-        f"SELECT row_to_json(t) FROM (SELECT {columns} FROM tenants_tenant WHERE slug = 'acme') t"  # noqa: S608
+        f"SELECT row_to_json(t) FROM (SELECT {columns} FROM tenants_tenant WHERE slug = 'acme') t"
     )
     for _ in range(times):
         broker.send_task("conversations.generate_reply", [reply_id], {"tenant": tenant}, queue="cp")

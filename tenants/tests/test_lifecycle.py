@@ -13,9 +13,8 @@ from chatplatform.api.problem import Code, Problem
 from chatplatform.postgres import roles
 from chatplatform.testing.clients import SLOW, Caller
 from chatplatform.testing.live import Live
-from conversations.models import Conversation
 from tenants import selectors
-from tenants.models import ApiKey, Tenant
+from tenants.models import ApiKey, Contact, Tenant
 from tenants.selectors import TenantState
 from tenants.services import lifecycle, provisioning
 from tenants.vocabulary import TenantStatus
@@ -102,7 +101,7 @@ def test_an_erased_tenant_is_gone(live: Live, hooli: Caller) -> None:
         ).fetchall()
     assert (schemas, left) == ([], [])
     with pytest.raises(DatabaseError), tenancy.in_tenant(tenant.ref):
-        Conversation.objects.count()
+        Contact.objects.count()
 
 
 def test_moves_that_make_no_sense_are_refused(db: None) -> None:
