@@ -153,6 +153,8 @@ def running_platform(
             live.wait_until_ready()
             yield live
         finally:
+            for process in live.processes.values():
+                process.terminate()  # all at once, so that they end side by side
             for name in list(live.processes):
                 live.stop(name)
 

@@ -1,0 +1,205 @@
+"""The chat page in a real Chromium, as a visitor uses it."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+
+from chatplatform import tenancy
+from chatplatform.testing import cast
+from chatplatform.testing.browser import Browser, running_browser
+from chatplatform.testing.live import Live
+from chatplatform.testing.stage import until
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.processes]
+
+SLOWLY = "[[sim: tps=40 tokens=90]] What is going on?"
+OPENING_HOURS = b"# Opening hours\n\nThe shop is open from nine to six on weekdays, and closed on Sundays.\n"
+HOSTILE = (
+    "<script>window.pwned = 1</script> <img src=x onerror=window.pwned=2> "
+    "[press me](javascript:window.pwned=3) ![seen](https://evil.example/pixel.png) "
+    "<iframe src=https://evil.example></iframe> <b onclick=window.pwned=4>bold</b>"
+)
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    with running_browser() as browser:
+        yield browser
+
+
+@pytest.fixture
+def browser(chromium: Browser) -> Iterator[Browser]:
+    """A visitor who has not been here before; whatever is tested, the console stays clean."""
+    chromium.forget()
+    chromium.driver.set_window_size(1280, 800)
+    chromium.complaints()
+    yield chromium
+    assert chromium.complaints() == []
+
+
+def home(live: Live, tenant: str = "acme") -> str:
+    return f"http://{tenant}.localhost:{live.port}/"
+
+
+def stored(live: Live, browser: Browser, tenant: str = "acme") -> dict[str, Any]:
+    """The newest answer on the page, as the API has it."""
+    conversation = browser.driver.current_url.rstrip("/").rpartition("/")[2]
+    url = f"{live.api}/conversations/{conversation}/replies/{browser.answer('replyId')}"
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {live.keys[tenant]}"})
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        return dict(json.load(answer))
+
+
+def test_the_text_grows_and_a_reload_in_the_middle_loses_nothing(live: Live, browser: Browser) -> None:
+    browser.open(home(live))
+    browser.write(SLOWLY)
+    first = browser.until_text(40)
+    second = browser.until_text(len(first) + 40)
+    assert second.startswith(first)
+    assert browser.answer("state") == "streaming"
+    browser.driver.refresh()
+    assert browser.until_answered() == stored(live, browser)["content"]
+    assert [message.get_attribute("data-role") for message in browser.find("message")] == [
+        "user",
+        "assistant",
+    ]
+
+
+def test_the_stop_button_keeps_what_there_is(live: Live, browser: Browser) -> None:
+    browser.open(home(live))
+    browser.write("[[sim: tps=20 tokens=900]] Go on for ever")
+    browser.until_text(30)
+    browser.find("stop")[0].click()
+    text = browser.until_answered("cancelled")
+    reply = stored(live, browser)
+    assert reply["status"] == "cancelled" and reply["content"] == text != ""
+    assert browser.find("stopped")[0].is_displayed()
+
+
+def test_sources_and_thumbs(live: Live, browser: Browser, handbook: None) -> None:
+    browser.open(home(live, "globex"))
+    browser.write("What are the opening hours of the shop?")
+    text = browser.until_answered()
+    assert "nine to six" in text
+    reply = stored(live, browser, "globex")
+    assert reply["provider"] == "local" and [source["title"] for source in reply["sources"]]
+    [source, *_] = browser.find("source")
+    source.find_element(By.TAG_NAME, "summary").click()
+    assert "nine to six" in source.text
+    assert browser.find("origin")[-1].is_displayed()  # it says that it is no model
+    browser.find("thumb-up")[-1].click()
+    pressed = "return [...document.querySelectorAll('[data-testid=thumb-up]')].at(-1).ariaPressed"
+    browser.until(lambda: browser.script(pressed) == "true", "the thumb is up")
+    browser.until(lambda: browser.find("feedback-status")[-1].text, "the rating is stored")
+    browser.driver.refresh()
+    assert browser.script(pressed) == "true"
+
+
+@pytest.fixture
+def handbook(live: Live, django_db_blocker: Any) -> Iterator[None]:
+    """Globex has one document, and answers from it without a model."""
+    with django_db_blocker.unblock(), _handbook():
+        yield
+
+
+@contextmanager
+def _handbook() -> Iterator[None]:
+    from conversations.services import knowledge
+    from tenants.services import configuration
+
+    globex = cast.state("globex").ref
+    with tenancy.in_tenant(globex):
+        document = knowledge.ingest("hours.md", OPENING_HOURS).document_id
+    configuration.change(globex, {"primary_model": "local"}, author="test", by_staff=True)
+    try:
+        yield
+    finally:
+        configuration.change(globex, {"primary_model": "auto"}, author="test", by_staff=True)
+        with tenancy.in_tenant(globex):
+            knowledge.remove_document(document)
+
+
+def test_it_goes_on_by_itself_when_the_web_server_has_been_away(live: Live, browser: Browser) -> None:
+    browser.open(home(live))
+    browser.write("[[sim: tps=15 tokens=75]] What is going on?")
+    browser.until_text(40)
+    live.processes["daphne"].kill()
+    live.stop("daphne")
+    browser.until(lambda: not browser.is_connected, "the page has noticed")
+    live.start("daphne")
+    until(live.answers, "the web server is back")
+    assert browser.until_answered() == stored(live, browser)["content"]
+    assert browser.is_connected
+    browser.complaints()  # of the connection that was lost
+
+
+def test_two_visitors_do_not_see_each_other(live: Live, browser: Browser) -> None:
+    browser.open(home(live))
+    browser.write("[[sim: tokens=5]] My secret is blue")
+    browser.until_answered()
+    first = browser.driver.current_url
+    browser.forget()
+    browser.open(home(live))
+    assert browser.driver.current_url != first and not browser.find("message")
+    browser.driver.get(first)
+    assert "blue" not in browser.driver.page_source and not browser.find("message")
+    assert all("404" in complaint for complaint in browser.complaints())
+
+
+def test_markdown_of_an_answer_cannot_do_anything(live: Live, browser: Browser) -> None:
+    browser.open(home(live))
+    browser.write(f"[[sim: text='{HOSTILE}']] Please")
+    assert browser.until_answered() == HOSTILE
+    for _ in range(2):  # as it streamed in, then as the server renders it
+        inside = "document.querySelector('[data-role=assistant] [data-testid=message-text]')"
+        bad = "script, iframe, img, [onclick], [onerror], a[href^=javascript]"
+        assert browser.script(f"return {inside}.querySelectorAll({json.dumps(bad)}).length") == 0
+        assert "press me" in browser.script(f"return {inside}.textContent")
+        assert browser.script("return window.pwned ?? null") is None
+        browser.driver.refresh()
+
+
+def test_it_works_without_a_mouse(live: Live, browser: Browser) -> None:
+    browser.open(home(live))
+    browser.script("document.activeElement.blur()")
+    browser.press(Keys.TAB)
+    assert browser.driver.switch_to.active_element.get_attribute("class") == "skip-link"
+    browser.press(Keys.ENTER)
+    browser.until(lambda: focused(browser) == "composer-input", "the link leads to the message box")
+    browser.press("[[sim: tps=20 tokens=900]] Hello", Keys.ENTER)
+    browser.until_text(20)
+    assert focused(browser) == "composer-input"
+    browser.press(Keys.TAB)
+    assert focused(browser) == "stop"
+    browser.press(Keys.ENTER)
+    browser.until_answered("cancelled")
+    assert focused(browser) == "composer-input"
+
+
+def focused(browser: Browser) -> str | None:
+    return browser.driver.switch_to.active_element.get_attribute("data-testid")
+
+
+def test_a_phone_does_not_scroll_sideways(live: Live, browser: Browser) -> None:
+    browser.driver.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True},
+    )
+    try:
+        browser.open(home(live))
+        browser.write(f"[[sim: text='{'unbreakable' * 30} `{'code_' * 60}` | a | b |']] {'long' * 60}")
+        browser.until_answered()
+        wide = (
+            "return [document.documentElement.scrollWidth, document.getElementById('scroller').scrollWidth]"
+        )
+        assert max(browser.script(wide)) <= 390
+    finally:
+        browser.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
