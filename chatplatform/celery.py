@@ -22,7 +22,7 @@ def keep_our_logging(**kwargs: Any) -> None:
     """Celery would set up its own; Django's settings have done so already. Connecting is what stops it."""
 
 
-class Channel(redis.Channel):  # type: ignore[misc]
+class Channel(redis.Channel):
     """Says that its connection is gone in words that Celery understands.
 
     When the broker goes away, what was under way is acknowledged or handed back over a channel that is closed by then.
@@ -32,7 +32,7 @@ class Channel(redis.Channel):  # type: ignore[misc]
     def _connparams(self, asynchronous: bool = False) -> Any:
         if getattr(self.connection, "client", None) is None:
             raise ConnectionError("The channel is closed.")
-        return super()._connparams(asynchronous)
+        return super()._connparams(asynchronous)  # type: ignore[misc]
 
 
 redis.Transport.Channel = Channel

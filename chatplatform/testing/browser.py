@@ -82,7 +82,8 @@ class Browser:
 
     def complaints(self) -> list[str]:
         """Errors on the console since the last call, violations of the content security policy among them."""
-        return [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] == "SEVERE"]
+        entries = self.driver.get_log("browser")  # type: ignore[no-untyped-call]
+        return [entry["message"] for entry in entries if entry["level"] == "SEVERE"]
 
 
 @contextmanager

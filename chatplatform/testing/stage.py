@@ -63,7 +63,7 @@ class Stage(Live):
         process.wait()
 
     @property
-    def valkey(self) -> redis.Redis:
+    def valkey(self) -> Any:
         """A client of the broker, event log and cache."""
         return redis.Redis(unix_socket_path=str(self.where.valkey_socket))
 
@@ -76,7 +76,7 @@ class Stage(Live):
                 "SELECT schema_name FROM tenants_tenant WHERE slug = 'acme'"
             ).fetchone() or ("",)
             connection.execute("SELECT set_config('search_path', %s, false)", [f"{schema}, public"])
-            cursor = connection.execute(statement, values)  # type: ignore[call-overload]
+            cursor = connection.execute(statement, values)
             return cursor.fetchall() if cursor.description else []
 
     # --- The workers -------------------------------------------------------------------------------------------
