@@ -40,6 +40,7 @@ LARGEST_FRAME = (
 BURST, PER_SECOND = 200, 40  # frames a socket may send at once, and go on sending
 GRACE = 2.0  # s that a client has to resume a reply before this socket replays it unasked
 FOLLOWED = 8  # replies whose cursors are kept
+GONE = RuntimeError, OSError  # what servers raise at whoever writes to a socket that is closed
 BAD_FRAMES = 20  # frames that are no JSON object before the socket is closed
 
 
@@ -79,6 +80,14 @@ class Conversation(Refusing):
     conversation_id: UUID
     tenant_id: UUID
     credential: str
+    sender: asyncio.Task[None] | None = None
+    closing = False
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:  # not in `disconnect`, which is not called if anything fails before
+            await self._clean_up()
 
     async def connect(self) -> None:
         self.conversation_id = self.scope["url_route"]["kwargs"]["conversation_id"]
@@ -99,17 +108,26 @@ class Conversation(Refusing):
         sockets.opened.add(self)
         SOCKETS.inc()
 
-    async def disconnect(self, code: int) -> None:
+    async def close(self, code: int | None = None, reason: str | None = None) -> None:
+        """Close the socket, once; later frames are not looked at."""
+        if not self.closing:
+            self.closing = True
+            with contextlib.suppress(*GONE):
+                await super().close(code, reason)
+
+    async def _clean_up(self) -> None:
         if self in sockets.opened:
             sockets.opened.discard(self)
             SOCKETS.dec()
-        if hasattr(self, "sender"):
+        if self.sender is not None:
             self.sender.cancel()
             with tenancy.in_tenant(self.tenant):
                 await hub().leave(self.channel_name_of_events, self.subscription)
 
     # --- Frames from the client ------------------------------------------------------------------------------
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        if self.closing:
+            return
         if not self._within_allowance():
             await self.close(TOO_MANY)
             return
@@ -264,7 +282,7 @@ class Conversation(Refusing):
         await self._send_text(orjson.dumps(frame).decode())
 
     async def _send_text(self, text: str) -> None:
-        with contextlib.suppress(RuntimeError):  # the server closed the socket in between
+        with contextlib.suppress(*GONE):  # it was closed in between
             await self.send(text_data=text)
 
 

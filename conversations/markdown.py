@@ -8,18 +8,26 @@ from __future__ import annotations
 from typing import Any
 
 import nh3
+from django.utils.html import linebreaks
 from django.utils.safestring import SafeString, mark_safe
 from markdown_it import MarkdownIt
 
 TAGS = frozenset(
     "p br hr em strong del s code pre blockquote ul ol li h3 h4 h5 h6 table thead tbody tr th td a".split()
 )
+LONGEST = 60_000  # characters
+MOST_BRACKETS = 5_000  # each may begin a link, and is looked at closely
 LINKS = ("http://", "https://", "mailto:")
 HEADINGS_ABOVE = 2  # the page's own: its title, and who is speaking
 
 
 def to_html(text: str) -> SafeString:
-    """The text as sanitised HTML. Whatever the renderer lets through, the sanitiser allows only TAGS and links."""
+    """The text as sanitised HTML. Whatever the renderer lets through, the sanitiser allows only TAGS and links.
+
+    What would keep the renderer busy for long is shown as plain paragraphs instead.
+    """
+    if len(text) > LONGEST or text.count("[") > MOST_BRACKETS:
+        return mark_safe(linebreaks(text, autoescape=True))  # escaped
     html = nh3.clean(
         _renderer.render(text),
         tags=set(TAGS),

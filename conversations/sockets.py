@@ -42,11 +42,13 @@ async def _look() -> None:
     tenants = {socket.tenant_id for socket in sockets}
     keys = {socket.credential for socket in sockets if socket.credential.startswith("key:")}
     bad_tenants, bad_keys = await jobs.in_thread(_refused, tenants, keys)
-    for socket in sockets:
-        if socket.tenant_id in bad_tenants:
-            await socket.close(NOT_ALLOWED)
-        elif socket.credential in bad_keys:
-            await socket.close(NOT_AUTHENTICATED)
+    closed = [socket.close(NOT_ALLOWED) for socket in sockets if socket.tenant_id in bad_tenants]
+    closed += [
+        socket.close(NOT_AUTHENTICATED)
+        for socket in sockets
+        if socket.credential in bad_keys and socket.tenant_id not in bad_tenants
+    ]
+    await asyncio.gather(*closed, return_exceptions=True)  # one that fails must not keep the others open
 
 
 def _refused(tenants: set[UUID], keys: set[str]) -> tuple[set[UUID], set[str]]:

@@ -16,16 +16,20 @@ from chatplatform.api.views import page
 from conversations import markdown, selectors
 from conversations.models import Conversation, Message
 from conversations.services import access, conversations
+from conversations.vocabulary import Role
 from tenants.auth import contacts
 from tenants.auth.principal import Principal
 from tenants.models import Contact
 from tenants.selectors import TenantState
 from tenants.vocabulary import Scope
 
+SHOWN = 200  # messages on the page
+NOT_STORED = {"Cache-Control": "no-store"}
+
 
 @require_safe
 def home(request: HttpRequest) -> HttpResponse:
-    """The visitor's newest conversation, or a first one."""
+    """The visitor's newest conversation, or a first one. Whoever only probes the address begins none."""
     tenant = _tenant(request)
     if tenant is None:
         return _nothing(request)
@@ -33,6 +37,10 @@ def home(request: HttpRequest) -> HttpResponse:
     newest = Conversation.objects.filter(contact=contact).order_by("-id").first() if contact else None
     if newest is not None:
         return HttpResponseRedirect(reverse("conversation-page", args=[newest.pk]))
+    if request.method == "HEAD":
+        return HttpResponse(headers=NOT_STORED)
+    if "prefetch" in request.headers.get("Sec-Purpose", ""):
+        return HttpResponse(status=503, headers=NOT_STORED)  # the browser asks again when somebody comes
     return _begin(request, tenant, contact)
 
 
@@ -45,7 +53,7 @@ def new(request: HttpRequest) -> HttpResponse:
 
 @require_safe
 def conversation(request: HttpRequest, conversation_id: UUID) -> HttpResponse:
-    """One conversation of this visitor, with all that was said."""
+    """One conversation of this visitor, with what was said last."""
     tenant = _tenant(request)
     contact = _contact(request, tenant) if tenant else None
     if tenant is None or contact is None:
@@ -54,13 +62,13 @@ def conversation(request: HttpRequest, conversation_id: UUID) -> HttpResponse:
         found = access.access_conversation(_principal(tenant, contact), conversation_id)
     except Problem as problem:
         return page(request, problem)
-    said = [_shown(message) for message in selectors.messages_of(found)]
+    newest = selectors.messages_of(found).order_by("-id")[:SHOWN]
+    said = [_shown(message) for message in reversed(newest)]
     running = selectors.running_reply(found)
     context = {
         "tenant": {"name": tenant.name, "slug": tenant.ref.slug},
         "conversation": {"id": found.pk, "status": found.status},
         "greeting": found.greeting,
-        "greeting_html": markdown.to_html(found.greeting),
         "messages": said,
         "page_config": {
             "conversation_id": str(found.pk),
@@ -109,7 +117,8 @@ def _shown(message: Message) -> dict[str, Any]:
     feedback = getattr(message, "feedback", None)
     return {
         **selectors.message_as_json(message),
-        "html": markdown.to_html(message.content),
+        # What visitors write is shown as they wrote it.
+        "html": "" if message.role == Role.USER else markdown.to_html(message.content),
         "feedback": feedback.rating if feedback else None,
     }
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from threading import Lock
+from typing import Any
 from uuid import UUID
 
 from cachetools import TTLCache
@@ -37,6 +38,7 @@ class TenantState:
 _states: TTLCache[UUID, TenantState] = TTLCache(10_000, FRESH_SECONDS)
 _ids: TTLCache[str, UUID | None] = TTLCache(50_000, FRESH_SECONDS)
 _lock = Lock()
+UNKNOWN: Any = object()
 
 
 def forget(tenant_id: UUID | None = None) -> None:
@@ -55,7 +57,8 @@ def cached_state(tenant_id: UUID) -> TenantState | None:
 def cached_host(host: str) -> tuple[bool, UUID | None]:
     """Whether it is known what a host stands for, and the tenant's id if it stands for one."""
     with _lock:
-        return (True, _ids[host]) if host in _ids else (False, None)
+        kept = _ids.get(host, UNKNOWN)  # one look: between two, the entry may expire
+    return (False, None) if kept is UNKNOWN else (True, kept)
 
 
 def state(tenant_id: UUID) -> TenantState:

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from typing import Any
 
 import orjson
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
+
+from chatplatform.api.problem import invalid
+
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+NOT_ONE_LINE = "Must be one line without control characters."
+
+
+def one_line(field: str, text: str) -> str:
+    """The text, if it is one line without control characters. Raises Problem `invalid_request`."""
+    if CONTROL.search(text):
+        raise invalid(field, NOT_ONE_LINE)
+    return text
 
 
 class Text(serializers.CharField):
-    """A JSON string without control characters, kept as it is."""
+    """A JSON string without NUL characters, kept as it is."""
 
     def __init__(self, **kwargs: Any) -> None:
         kwargs.setdefault("trim_whitespace", False)
@@ -23,6 +38,29 @@ class Text(serializers.CharField):
         except UnicodeEncodeError as error:
             raise serializers.ValidationError("Holds half of a surrogate pair.") from error
         return super().to_internal_value(data)
+
+
+class Line(Text):
+    """A JSON string of one line, without control characters: names, which end up in headers of mails."""
+
+    def to_internal_value(self, data: Any) -> str:
+        text = super().to_internal_value(data)
+        if CONTROL.search(text):
+            raise serializers.ValidationError(NOT_ONE_LINE)
+        return text
+
+
+@extend_schema_field({"oneOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]})
+class Names(serializers.ListField):
+    """A name, or a list of at most ten."""
+
+    child = Line(max_length=200)
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(max_length=10, **kwargs)
+
+    def to_internal_value(self, data: Any) -> list[Any]:
+        return super().to_internal_value([data] if isinstance(data, str) else data)
 
 
 class Identifier(serializers.UUIDField):
@@ -69,6 +107,19 @@ class Object(serializers.JSONField):
             raise serializers.ValidationError("Must be an object.")
         if len(orjson.dumps(data)) > 16_000:
             raise serializers.ValidationError("Must not be larger than 16,000 bytes.")
-        if "\\u0000" in orjson.dumps(data).decode():
+        if any("\0" in text for text in _texts(data)):
             raise serializers.ValidationError("Must not hold NUL characters.")
         return data
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """All keys and texts inside a JSON value."""
+    left = [value]
+    while left:
+        one = left.pop()
+        if isinstance(one, str):
+            yield one
+        elif isinstance(one, dict):
+            left += [*one.keys(), *one.values()]
+        elif isinstance(one, list):
+            left += one

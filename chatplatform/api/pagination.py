@@ -10,6 +10,8 @@ from rest_framework.request import Request
 
 from chatplatform.api.problem import invalid
 
+LONGEST = 18  # digits of a number; Python itself refuses to read 4,300
+
 
 class Pages(CursorPagination):
     """Pages over a queryset by id; version 7 ids are in order of creation."""
@@ -25,7 +27,7 @@ class Pages(CursorPagination):
         raw = request.query_params.get(self.page_size_query_param)
         if raw is None:
             return self.page_size
-        if not raw.isdecimal() or int(raw) < 1:
+        if not raw.isdecimal() or len(raw) > LONGEST or int(raw) < 1:
             raise invalid("page_size", "A whole number from 1 to 200.")
         return min(int(raw), self.max_page_size)
 

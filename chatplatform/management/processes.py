@@ -78,10 +78,10 @@ def worker_is_ready() -> bool:
     """Whether the worker answers a ping over the broker. Blocks up to 1 s."""
     from chatplatform.celery import app
 
-    away: tuple[type[BaseException], ...] = app.connection_for_read().connection_errors
+    away: tuple[type[BaseException], ...] = (OSError, *app.connection_for_read().connection_errors)
     try:
         return bool(app.control.ping(destination=[worker_name()], timeout=1.0, limit=1))
-    except (OSError, *away):
+    except away:
         return False
 
 

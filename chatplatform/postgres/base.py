@@ -9,13 +9,17 @@ or a raw RESET included), and role and path are set together, in one statement, 
 
 from __future__ import annotations
 
-from typing import Any
+import select
+from typing import Any, cast
 
 from django.core.exceptions import ImproperlyConfigured
+from django.db.backends.base.base import NO_DB_ALIAS
 from django.db.backends.postgresql.base import Cursor, ServerSideCursor
 from django.db.backends.postgresql.introspection import DatabaseIntrospection, TableInfo
 from django_tenants.postgresql_backend import base as django_tenants_backend
+from psycopg import Connection, OperationalError
 from psycopg.pq import TransactionStatus
+from psycopg_pool import ConnectionPool
 
 from chatplatform import tenancy
 from chatplatform.postgres import names
@@ -43,6 +47,23 @@ class FencedCursor(Cursor):
         if self.fence:
             self.fence()
         return super().copy(*args, **kwargs)  # type: ignore[misc]
+
+
+def check_connection(connection: Connection[Any]) -> None:
+    """Refuse to take a connection out of the pool that the server has closed.
+
+    A server that hangs up leaves something to be read, so a silent connection needs no round trip. Where one is
+    dead most likely all are: they are thrown out together, for the pool itself would find them one by one, with
+    pauses that grow.
+    """
+    waiting = select.poll()
+    try:
+        waiting.register(connection.pgconn.socket, select.POLLIN)
+        if waiting.poll(0):
+            ConnectionPool.check_connection(connection)
+    except OperationalError:
+        cast(ConnectionPool[Any], connection._pool).check()
+        raise
 
 
 class Introspection(DatabaseIntrospection):
@@ -91,6 +112,24 @@ class DatabaseWrapper(django_tenants_backend.DatabaseWrapper):  # type: ignore[m
             raise ImproperlyConfigured(
                 "The tenant is not a property of a connection: use chatplatform.tenancy."
             )
+
+    @property
+    def pool(self) -> ConnectionPool[Any] | None:
+        """As Django's, but always with a check, and a cheaper one."""
+        options = self.settings_dict["OPTIONS"].get("pool")
+        if self.alias == NO_DB_ALIAS or not options:
+            return None
+        if self.alias not in self._connection_pools:
+            pool: ConnectionPool[Any] = ConnectionPool(
+                kwargs={**self.get_connection_params(), "autocommit": True},
+                open=False,
+                configure=self._configure_connection,
+                check=check_connection,
+                **options,
+            )
+            self._connection_pools.setdefault(self.alias, pool)  # another thread may have been quicker
+        found: ConnectionPool[Any] = self._connection_pools[self.alias]
+        return found
 
     def get_connection_params(self) -> dict[str, Any]:
         params: dict[str, Any] = super().get_connection_params()

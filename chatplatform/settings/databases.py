@@ -20,7 +20,9 @@ def from_url(url: str, *, fence: str, pool: dict[str, Any] | None = None) -> dic
         "options": " ".join(filter(None, [parts.pop("options", ""), "-c TimeZone=UTC"])),
     }
     if pool:
-        options["pool"] = pool
+        # Not the pool's default of 300: its pauses grow, and the longest is spent after PostgreSQL has come back.
+        # After this many seconds it gives the connection up, and the next request tries at once.
+        options["pool"] = {"reconnect_timeout": 1, **pool}
     return {
         "ENGINE": ENGINE,
         "NAME": parts.pop("dbname", "chatplatform"),
@@ -29,7 +31,5 @@ def from_url(url: str, *, fence: str, pool: dict[str, Any] | None = None) -> dic
         "HOST": parts.pop("host", ""),
         "PORT": parts.pop("port", ""),
         "CONN_MAX_AGE": 0,
-        # After a restart of PostgreSQL the pool would hand out dead connections.
-        "CONN_HEALTH_CHECKS": True,
         "OPTIONS": {**parts, **options},
     }

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
+import psycopg
 import pytest
 from asgiref.sync import sync_to_async
 from django.contrib.contenttypes.models import ContentType
 from django.core.cache import cache
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, InternalError, connection, transaction
+from psycopg_pool import ConnectionPool
 
-from chatplatform import tenancy
+from chatplatform import embedded, tenancy
 from chatplatform.tenancy import NoTenant
 from tenants.models import Contact, Tenant
 from tenants.selectors import TenantState
@@ -310,3 +313,41 @@ def test_equal_cache_keys_of_two_tenants_are_two_entries(twins: Twins) -> None:
         assert cache.get("greeting") == "Acme's"
     with pytest.raises(NoTenant):
         cache.get("greeting")
+
+
+# --- The pool --------------------------------------------------------------------------------------------------
+def kept_connections(count: int) -> list[int]:
+    """The server's process of each connection, after the pool has kept so many."""
+    pool: Any = connection.pool  # type: ignore[attr-defined]
+    pool.open()
+    taken = [pool.getconn() for _ in range(count)]
+    for one in taken:
+        pool.putconn(one)
+    return [one.info.backend_pid for one in taken]
+
+
+def test_one_look_finds_all_connections_that_the_server_has_closed(
+    committed: None, servers: embedded.Servers
+) -> None:
+    connection.close()
+    killed = kept_connections(12)
+    with psycopg.connect(servers.where.database_admin_url, autocommit=True) as admin:
+        admin.execute("SELECT pg_terminate_backend(pid, 1000) FROM unnest(%s) AS pid", [killed])
+    began = time.monotonic()
+    with tenancy.in_platform():
+        assert Tenant.objects.exists()
+    connection.close()
+    assert not set(kept_connections(12)) & set(killed)
+    assert time.monotonic() - began < 2
+
+
+def test_a_connection_that_works_is_taken_without_a_round_trip(
+    committed: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept_connections(1)
+
+    def ask(one: Any) -> None:
+        raise AssertionError("It was asked whether it works.")
+
+    monkeypatch.setattr(ConnectionPool, "check_connection", ask)
+    assert kept_connections(1)

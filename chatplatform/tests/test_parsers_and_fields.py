@@ -9,7 +9,7 @@ import pytest
 from rest_framework import serializers
 from rest_framework.exceptions import ParseError
 
-from chatplatform.api.fields import Flag, Identifier, Number, Object, Text, Whole
+from chatplatform.api.fields import Flag, Identifier, Line, Names, Number, Object, Text, Whole
 from chatplatform.api.parsers import LARGEST, JSONParser
 from chatplatform.api.problem import Code, Problem
 
@@ -60,6 +60,11 @@ def test_a_body_has_a_largest_size() -> None:
         (Number(), 0.5),
         (Flag(), False),
         (Object(), {"deep": [{"er": None}]}),
+        (Object(), {"\\u0000": "six characters: \\u0000"}),
+        (Text(), "two\nlines"),
+        (Line(), " Zoë’s 👩‍👩‍👧 "),
+        (Names(), ["local", "auto"]),
+        (Names(), []),
     ],
 )
 def test_a_field_takes_its_own_type(field: serializers.Field[Any, Any, Any, Any], value: Any) -> None:
@@ -68,11 +73,16 @@ def test_a_field_takes_its_own_type(field: serializers.Field[Any, Any, Any, Any]
 
 REFUSED: list[tuple[serializers.Field[Any, Any, Any, Any], list[Any]]] = [
     (Text(), [5, True, None, [], {}, "", "a\x00b", "\ud800"]),
+    (Line(), [5, None, "", "a\x00b", "a\nb", "a\r", "\t", "\x7f", "\x85", "a\u2028b"]),
+    (Names(), [5, None, {}, "", [""], [5], [None], "a\x00", ["a\n"], ["x"] * 11, "x" * 201, [["x"]]]),
     (Whole(), ["5", True, 5.0, None, [], {}]),
     (Number(), ["0.5", False, None, [], {}]),
     (Flag(), ["true", 1, 0, None, [], {}, "yes"]),
     (Identifier(), [5, True, None, [], {}, "", "x", 2**100]),
-    (Object(), [[], "x", 1, None, True, {"a": "b\x00"}, {"\x00": 1}, {"a": "x" * 16_000}]),
+    (
+        Object(),
+        [[], "x", 1, None, True, {"a": "b\x00"}, {"\x00": 1}, {"a": [{"b": ["\x00"]}]}, {"a": "x" * 16_000}],
+    ),
 ]
 
 
@@ -82,3 +92,7 @@ REFUSED: list[tuple[serializers.Field[Any, Any, Any, Any], list[Any]]] = [
 def test_a_field_refuses_all_others(field: serializers.Field[Any, Any, Any, Any], value: Any) -> None:
     with pytest.raises(serializers.ValidationError):
         field.run_validation(value)
+
+
+def test_one_name_is_a_list_of_one() -> None:
+    assert Names().run_validation("local") == ["local"]

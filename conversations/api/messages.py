@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from typing import Any
 from uuid import UUID
 
-from asgiref.sync import sync_to_async
+from django.conf import settings
 from django.db import transaction
 from django.http.response import HttpResponseBase
 from drf_spectacular.types import OpenApiTypes
@@ -14,6 +16,7 @@ from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from chatplatform import jobs
 from chatplatform.api.problem import Code, Problem, invalid
 from conversations import selectors
 from conversations.api import serializers, sse
@@ -27,6 +30,7 @@ from tenants.api import idempotency
 from tenants.api.base import AsyncApiView
 from tenants.auth.authentication import BearerAuthentication, VisitorAuthentication
 
+QUEUED_AT_MOST = 30.0  # s that a request waits for a worker, beside the time that a reply may take
 REPLAYED = {"Idempotent-Replayed": "true"}
 FAILURES = {Code.PROVIDER_ERROR, Code.PROVIDER_UNAVAILABLE, Code.DEADLINE_EXCEEDED}
 EVENT_STREAM = {(200, "text/event-stream"): OpenApiTypes.STR}
@@ -45,7 +49,7 @@ class Messages(AsyncApiView):
 
     @extend_schema(parameters=PAGE, responses=serializers.MessagePage)
     async def get(self, request: Request, conversation_id: UUID) -> Response:
-        return await sync_to_async(self._list)(request, conversation_id)
+        return await jobs.in_thread(self._list, request, conversation_id)
 
     def _list(self, request: Request, conversation_id: UUID) -> Response:
         conversation = access.access_conversation(self.principal, conversation_id)
@@ -56,7 +60,7 @@ class Messages(AsyncApiView):
         responses={(200, "application/json"): serializers.TurnShape, **EVENT_STREAM},
     )
     async def post(self, request: Request, conversation_id: UUID) -> HttpResponseBase:
-        accepted = await sync_to_async(self._accept)(request, conversation_id)
+        accepted = await jobs.in_thread(self._accept, request, conversation_id)
         if isinstance(accepted, Response):
             return accepted
         headers = REPLAYED if accepted.repeated else {}
@@ -65,9 +69,8 @@ class Messages(AsyncApiView):
             following = reader.follow(conversation_id, reply_id, accepted=accepted.event)
             return sse.response(following, headers)
         if accepted.reply.running:
-            async for _ in reader.follow(conversation_id, reply_id):
-                pass
-        return await sync_to_async(_turn)(reply_id, headers)
+            await _until_ended(conversation_id, reply_id)
+        return await jobs.in_thread(_turn, reply_id, headers)
 
     def _accept(self, request: Request, conversation_id: UUID) -> Accepted | Response:
         """The turn; with an Idempotency-Key the one that the key began, or the refusal that it got then."""
@@ -96,6 +99,14 @@ class Messages(AsyncApiView):
         return turns.accept(conversation, values["content"], options=options)
 
 
+async def _until_ended(conversation_id: UUID, reply_id: UUID) -> None:
+    """Wait for a reply's last event, but not for ever: whether a worker runs at all is not known here."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(settings.TOTAL_TIMEOUT + QUEUED_AT_MOST):
+            async for _ in reader.follow(conversation_id, reply_id):
+                pass
+
+
 def _streamed(request: Request) -> bool:
     body: Any = request.data
     return body.get("stream") is True
@@ -114,6 +125,8 @@ def _turn(reply_id: UUID, headers: dict[str, str]) -> Response:
     """The answer to a message that was not streamed. Raises Problem for a failed reply, with the reply inside."""
     reply = Reply.objects.select_related("message", "user_message").get(pk=reply_id)
     shown = selectors.reply_as_json(reply)
+    if reply.running:
+        raise Problem(Code.DEADLINE_EXCEEDED, "The reply is still to come.", reply=shown)
     if reply.status == ReplyStatus.FAILED:
         code = Code(reply.error_code) if reply.error_code in FAILURES else Code.PROVIDER_ERROR
         raise Problem(code, reply.error_detail, headers=headers, reply=shown)
@@ -134,7 +147,7 @@ class ReplyEvents(AsyncApiView):
         after = request.headers.get("Last-Event-ID") or None
         if after is not None:
             _check_cursor(after)
-        reply = await sync_to_async(self._reply)(conversation_id, reply_id)
+        reply = await jobs.in_thread(self._reply, conversation_id, reply_id)
         if (
             not reply.running
             and after is not None

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from chatplatform.api.fields import Flag, Identifier, Number, Object, Text, Whole
+from chatplatform.api.fields import Flag, Identifier, Line, Names, Number, Object, Text, Whole
 from conversations.services.content import LARGEST
 from conversations.vocabulary import ConversationStatus, Rating, ReplyStatus, Role
 
 
 class EndUser(serializers.Serializer[Any]):
-    external_id = Text(max_length=200)
-    name = Text(max_length=200, required=False, allow_blank=True)
+    external_id = Line(max_length=200)
+    name = Line(max_length=200, required=False, allow_blank=True)
     email = serializers.EmailField(required=False, allow_blank=True)
     attributes = Object(required=False)
 
@@ -23,29 +22,13 @@ class EndUser(serializers.Serializer[Any]):
         return super().to_internal_value({"external_id": data} if isinstance(data, str) else data)
 
 
-@extend_schema_field({"oneOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]})
-class ModelNames(serializers.Field):  # type: ignore[type-arg]
-    """A model's name, or a list of at most ten."""
-
-    def to_internal_value(self, data: Any) -> list[str]:
-        names = [data] if isinstance(data, str) else data
-        if not isinstance(names, list) or len(names) > 10:
-            raise serializers.ValidationError("A name, or a list of at most ten.")
-        if not all(isinstance(name, str) and 0 < len(name) <= 200 for name in names):
-            raise serializers.ValidationError("Names of 1 to 200 characters.")
-        return names
-
-    def to_representation(self, value: Any) -> Any:
-        return value
-
-
 class NewConversation(serializers.Serializer[Any]):
-    model = Text(required=False, allow_null=True, max_length=200)
-    fallback_model = ModelNames(required=False, allow_null=True)
+    model = Line(required=False, allow_null=True, max_length=200)
+    fallback_model = Names(required=False, allow_null=True)
     temperature = Number(required=False, allow_null=True, min_value=0, max_value=2)
     system_prompt = Text(required=False, allow_null=True, allow_blank=True, max_length=100_000)
     end_user = EndUser(required=False, allow_null=True)
-    channel = Text(required=False, max_length=40)
+    channel = Line(required=False, max_length=40)
     metadata = Object(required=False)
 
 
@@ -74,7 +57,7 @@ class NewEscalation(serializers.Serializer[Any]):
 
 class NewTicket(serializers.Serializer[Any]):
     conversation_id = Identifier()
-    origin = Text(required=False, allow_null=True, max_length=300)
+    origin = Line(required=False, allow_null=True, max_length=300)
 
 
 class TokenUsageShape(serializers.Serializer[Any]):

@@ -144,6 +144,8 @@ class Tickets(ChatView):
         wanted = serializers.NewTicket(data=request.data)
         wanted.is_valid(raise_exception=True)
         origin = wanted.validated_data.get("origin")
+        if origin is not None and self.principal.contact_id is not None:
+            raise Problem(Code.NOT_ALLOWED, "An end user may not choose a ticket's origin.")
         if origin is not None and "://" not in origin:
             raise invalid("origin", "An origin such as https://shop.example.")
         conversation = self.conversation(wanted.validated_data["conversation_id"])

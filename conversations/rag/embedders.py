@@ -8,8 +8,11 @@ from functools import cache
 from django.conf import settings
 
 from chatplatform.llm.gateway import Gateway
+from chatplatform.llm.types import Timeouts
 from conversations.gateway import config
 from conversations.rag.embeddings import LOCAL, Embedder, GatewayEmbedder, WordLlamaEmbedder
+
+WITHIN = 20.0  # s for a batch; a question that waits longer is answered by its words alone
 
 
 @cache
@@ -31,6 +34,6 @@ def _through_gateway(texts: list[str]) -> list[list[float]]:
 
     async def embed() -> list[list[float]]:
         async with Gateway(config()) as gateway:
-            return await gateway.embed(texts, settings.EMBEDDING_MODEL)
+            return await gateway.embed(texts, settings.EMBEDDING_MODEL, timeouts=Timeouts(total=WITHIN))
 
     return asyncio.run(embed())

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import structlog
 from django.contrib.postgres.search import SearchQuery, SearchRank
 from django.db import connections, router
-from django.db.models import Case, Q, QuerySet, When
+from django.db.models import Case, FloatField, Q, QuerySet, Value, When
 from pgvector.django import CosineDistance
 
+from chatplatform.llm.errors import ProviderError
 from chatplatform.llm.types import Passage
 from conversations.models.knowledge import Chunk
 from conversations.rag.embedders import embedder
@@ -18,6 +20,7 @@ from conversations.rag.question import Question, Term, parse_question
 from conversations.rag.ranking import Candidate, Corpus, Ranked, answering, quote, rank
 from conversations.rag.text import is_content
 
+log = structlog.get_logger("conversations.retrieval")
 CANDIDATES = 40  # from each of the two searches
 QUESTION_CHARACTERS = 2_000
 QUESTION_TERMS = 40
@@ -67,16 +70,25 @@ def find(question: str, *, limit: int, using: Embedder | None = None) -> Found:
 
 def _candidates(question: Question, using: Embedder) -> list[Candidate]:
     """What vector search and full-text search bring up, each chunk once, with its cosine to the question."""
-    vector = using.embed([question.text])[0]
+    near, measured = _near(question, using)
+    query = SearchQuery(" | ".join(map(_search, question.terms)), search_type="raw", config="english")
+    worded = measured.filter(search=query).order_by(SearchRank("search", query).desc())
+    return list({row.id: _candidate(row) for chunks in (near, worded) for row in _rows(chunks)}.values())
+
+
+def _near(question: Question, using: Embedder) -> tuple[QuerySet[Chunk], QuerySet[Chunk]]:
+    """The nearest chunks, and all chunks with their distance; no chunks and no distance while the embedder is away."""
+    try:
+        vector = using.embed([question.text])[0]
+    except ProviderError as error:
+        log.warning("embedder_away", kind=str(error.kind))
+        return Chunk.objects.none(), Chunk.objects.annotate(distance=Value(None, output_field=FloatField()))
     # Vectors of another model have no distance to this one; their chunks are still found by their words.
     comparable = Q(embedding_model=using.name, dimension=len(vector))
     measured = Chunk.objects.annotate(
         distance=Case(When(comparable, then=CosineDistance("embedding", vector)))
     )
-    near = measured.filter(comparable).order_by("distance")
-    query = SearchQuery(" | ".join(map(_search, question.terms)), search_type="raw", config="english")
-    worded = measured.filter(search=query).order_by(SearchRank("search", query).desc())
-    return list({row.id: _candidate(row) for chunks in (near, worded) for row in _rows(chunks)}.values())
+    return measured.filter(comparable).order_by("distance"), measured
 
 
 def _rows(chunks: QuerySet[Chunk]) -> QuerySet[Chunk]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -10,8 +11,9 @@ from django.conf import settings
 from django.core.mail import send_mail
 from django.db import transaction
 
-from chatplatform import jobs
-from chatplatform.tenancy import current_tenant
+from chatplatform import jobs, tenancy
+from chatplatform.observability.context import request_id
+from chatplatform.tenancy import TenantRef, current_tenant
 from conversations.gateway import checked_model
 from conversations.models import Conversation, Feedback, Message
 from conversations.vocabulary import ConversationStatus
@@ -78,7 +80,11 @@ def resolve(conversation: Conversation) -> Conversation:
 
 
 def escalate(conversation: Conversation, reason: str | None) -> Conversation:
-    """Ask for a person: sets the status and mails the tenant's address, once per escalation."""
+    """Ask for a person: sets the status and mails the tenant's address, once per escalation.
+
+    A worker sends the mail; while the broker is away, this request does. A mail is lost only with a broker that loses
+    what it has taken, or with a mail server that stays away. The status tells the staff in any case.
+    """
     with transaction.atomic():
         locked = Conversation.objects.select_for_update().get(pk=conversation.pk)
         already = locked.status == ConversationStatus.ESCALATED
@@ -86,8 +92,18 @@ def escalate(conversation: Conversation, reason: str | None) -> Conversation:
         locked.escalation_reason = reason or locked.escalation_reason
         locked.save(update_fields=["status", "escalation_reason", "updated_at"])
         if not already:
-            jobs.enqueue_on_commit(MAIL, str(locked.pk), tenant=current_tenant())
+            transaction.on_commit(partial(_have_mailed, locked.pk, current_tenant()))
     return Conversation.objects.select_related("contact").get(pk=conversation.pk)
+
+
+def _have_mailed(conversation_id: UUID, tenant: TenantRef) -> None:
+    if jobs.enqueue(MAIL, str(conversation_id), tenant=tenant, request=request_id.get()):
+        return
+    try:
+        with tenancy.in_tenant(tenant):
+            mail_escalation(conversation_id)
+    except Exception as error:  # it is committed: whoever asked is not to be told that it failed
+        log.exception("escalation_not_mailed", conversation=str(conversation_id), exc_info=error)
 
 
 def mail_escalation(conversation_id: UUID) -> bool:

@@ -71,11 +71,14 @@ class Turn:
 
 async def generate(reply_id: UUID) -> None:
     """Take the lease on a reply of the current tenant and bring it to its end, or leave if somebody else is at it."""
-    attempt = await jobs.in_thread(leases.acquire, reply_id)
-    if attempt is None:
+    lease = await jobs.in_thread(leases.acquire, reply_id)
+    if lease is None:
         log.info("nothing_to_generate", reply=str(reply_id))
         return
+    attempt, cancelled = lease
     with holding(reply_id) as hold:
+        if cancelled:
+            hold.cancel()
         outcome, writer = await _attempt(reply_id, attempt, hold)
         await writer.finish()
         if writer.stale.is_set() or (hold.stop.is_set() and not hold.cancelled):
@@ -110,7 +113,7 @@ async def _attempt(reply_id: UUID, attempt: int, hold: Hold) -> tuple[Outcome, R
     writer = ReplyWriter(reply.conversation_id, reply_id, attempt)
     writer.start(ResetReason.RESTART if attempt > 1 else None)
     try:
-        if await jobs.in_thread(leases.cancel_requested, reply_id):
+        if hold.cancelled:
             return Outcome(ReplyStatus.CANCELLED, finish_reason="cancelled"), writer
         turn = await _prepare(reply, said, writer)
         async with _checkpoints(turn):

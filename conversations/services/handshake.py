@@ -80,15 +80,24 @@ def _of_headers(headers: dict[str, str], host: TenantState | None) -> Principal 
 
 
 def _check_origin(origin: str | None, tenant: TenantState, ticket_origin: str | None) -> None:
-    """`Origin`, where sent, is one of the tenant's hosts or widget origins; a ticket may name the one it is for."""
+    """`Origin`, where sent, is one of the tenant's hosts or widget origins.
+
+    A ticket that names an origin is good for that one alone, wherever it is.
+    """
+    if ticket_origin is not None:
+        if origin is None or _plain(origin) != _plain(ticket_origin):
+            raise Problem(Code.ORIGIN_NOT_ALLOWED)
+        return
     if origin is None:
         return
-    wanted = origin.lower().rstrip("/")
-    if ticket_origin is not None and wanted == ticket_origin.lower().rstrip("/"):
-        return
-    widgets = {allowed.lower().rstrip("/") for allowed in tenant.configuration.widget_origins}
+    wanted = _plain(origin)
+    widgets = {_plain(allowed) for allowed in tenant.configuration.widget_origins}
     if wanted not in widgets and _host_of(wanted) not in selectors.hosts_of(tenant):
         raise Problem(Code.ORIGIN_NOT_ALLOWED)
+
+
+def _plain(origin: str) -> str:
+    return origin.lower().rstrip("/")
 
 
 def _host_of(origin: str) -> str:

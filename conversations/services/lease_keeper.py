@@ -50,7 +50,7 @@ async def keep_renewing() -> None:
         await asyncio.sleep(settings.LEASE_SECONDS / 3)
         if _holds:
             try:
-                _note(set(_holds), *await jobs.in_thread(leases.renew, list(_holds)))
+                _note(set(_holds), *await jobs.in_urgent_thread(leases.renew, list(_holds)))
             except Exception as error:
                 # The database is away. Replies go on: if another worker takes one over, the attempt fences ours.
                 log.warning("leases_not_renewed", replies=len(_holds), error=type(error).__name__)

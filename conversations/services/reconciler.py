@@ -29,15 +29,23 @@ def reconcile() -> int:
     """One look over the work table; returns how many rows needed something."""
     found = leases.orphans()
     for reply_id, tenant, state, attempts in found:
-        with tenancy.in_tenant(tenant):
-            if state == WorkState.SETTLED:
-                announce_end(reply_id)
-            elif attempts >= settings.MAX_ATTEMPTS:
-                _give_up(reply_id)
-            else:
-                jobs.enqueue(GENERATE, str(reply_id), tenant=tenant)
-        log.info("reconciled", reply=str(reply_id), state=state, attempts=attempts)
+        try:
+            with tenancy.in_tenant(tenant):
+                _recover(reply_id, state, attempts)
+        except Exception:  # one tenant's trouble must not keep the others' replies waiting
+            log.exception("not_reconciled", reply=str(reply_id), slug=tenant.slug)
+        else:
+            log.info("reconciled", reply=str(reply_id), state=state, attempts=attempts)
     return len(found)
+
+
+def _recover(reply_id: UUID, state: str, attempts: int) -> None:
+    if state == WorkState.SETTLED:
+        announce_end(reply_id)
+    elif attempts >= settings.MAX_ATTEMPTS:
+        _give_up(reply_id)
+    else:
+        jobs.enqueue(GENERATE, str(reply_id), tenant=tenancy.current_tenant())
 
 
 def announce_end(reply_id: UUID) -> None:

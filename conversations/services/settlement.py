@@ -62,8 +62,8 @@ def settle(reply_id: UUID, attempt: int, outcome: Outcome) -> dict[str, Any] | N
         if not written:
             return None
         Message.objects.filter(pk=reply_id).update(content=outcome.text)
-        leases.settled(reply_id)
         reply = Reply.objects.select_related("message").get(pk=reply_id)
+        leases.settled(reply_id)
     return selectors.reply_as_json(reply)
 
 

@@ -16,7 +16,7 @@ from uuid import UUID
 from weakref import WeakKeyDictionary
 
 from django.conf import settings
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError
@@ -44,17 +44,19 @@ Answer = str | StaleAttempt | LogLost | RedisError
 
 
 def client() -> Redis:
-    """The client of the running event loop; connections are pooled."""
+    """The client of the running event loop; connections are pooled, and waited for if all are in use."""
     loop = asyncio.get_running_loop()
     if loop not in _clients:
-        _clients[loop] = Redis.from_url(
+        pool = BlockingConnectionPool.from_url(
             settings.EVENT_LOG_URL,
             socket_timeout=2,
             socket_connect_timeout=2,
             max_connections=64,
+            timeout=2,
             # An append whose answer was lost may have been done: repeating it here would double its text.
             retry=Retry(NoBackoff(), 0),
         )
+        _clients[loop] = Redis.from_pool(pool)
     return _clients[loop]
 
 

@@ -84,7 +84,15 @@ class Hub:
         name, subscription = channel(conversation_id), Subscription()
         readers = self._readers.setdefault(name, set())
         readers.add(subscription)
-        if len(readers) == 1:
+        try:
+            await self._join(name, first=len(readers) == 1)
+        except BaseException:  # cancelled, most likely: nobody is left to call `leave`
+            await self.leave(name, subscription)
+            raise
+        return name, subscription
+
+    async def _join(self, name: str, *, first: bool) -> None:
+        if first:
             self._confirmed[name] = asyncio.Event()
             await self._send("subscribe", name)
         self._task = self._task or asyncio.create_task(self._listen())
@@ -92,7 +100,6 @@ class Hub:
         if not self._away:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._confirmed[name].wait(), CONFIRMED_WITHIN)
-        return name, subscription
 
     async def leave(self, name: str, subscription: Subscription) -> None:
         """Stop listening; the last reader of a conversation ends its subscription."""

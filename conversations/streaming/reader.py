@@ -10,8 +10,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from uuid import UUID
 
-from asgiref.sync import sync_to_async
-
+from chatplatform import jobs
 from conversations import selectors
 from conversations.models import Reply
 from conversations.streaming import event_log, events
@@ -59,7 +58,7 @@ async def _stored(cursor: Cursor, *, running: bool) -> list[Event]:
     """
     if cursor.value == events.END_CURSOR:
         return []
-    reply = await sync_to_async(selectors.reply_or_none)(UUID(cursor.reply_id))
+    reply = await jobs.in_thread(selectors.reply_or_none, UUID(cursor.reply_id))
     told = cursor.value in (events.RESET_CURSOR, events.TEXT_CURSOR)
     if reply is None or (reply.running and (told or not running)):
         return []

@@ -2,7 +2,7 @@
 
 All replies of a worker process share its event loop, and one ticker: every tick it appends what is new of all of
 them in one round trip. If Valkey loses the log or is away, the text stays here and the log is begun again with a
-`reset` and all of it as soon as that works.
+`reset` and all of it as soon as that works. A Valkey that refuses (out of memory, say) counts as one that is away.
 """
 
 from __future__ import annotations
@@ -85,6 +85,8 @@ class ReplyWriter:
                 while (append := self.due()) is not None:
                     [answer] = await event_log.append_all([append])
                     self.took(answer)
+                    if isinstance(answer, event_log.RedisError):
+                        return False
                 [answer] = await event_log.append_all(
                     [Append(self._address, self.attempt, last, self._begin, ended=True)]
                 )
@@ -151,7 +153,14 @@ class Ticker:
             self._wake.clear()
             self._hurry.clear()
             writers, self._marked = self._marked, set()
-            if await self._append(writers):
+            try:
+                done = await self._append(writers)
+            except Exception:  # whatever it is: without the ticker no reply of this process would ever end
+                log.exception("ticker_failed", replies=len(writers))
+                self._marked |= writers
+                self._wake.set()
+                done = False
+            if done:
                 pause = TICK if len(writers) < BUSY else BUSY_TICK
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._hurry.wait(), pause)
@@ -161,19 +170,20 @@ class Ticker:
     async def _append(self, writers: set[ReplyWriter]) -> bool:
         """False if Valkey is away."""
         due = [(writer, append) for writer in writers if (append := writer.due()) is not None]
-        away = False
         try:
             answers = await event_log.append_all([append for _, append in due])
-        except Exception as error:  # nothing may end the ticker
-            log.warning("event_log_away", error=type(error).__name__, replies=len(due))
-            away, answers = True, [event_log.RedisError()] * len(due)
+        except event_log.RedisError as error:
+            answers = [event_log.RedisError(type(error).__name__)] * len(due)
+        refused = [answer for answer in answers if isinstance(answer, event_log.RedisError)]
+        if refused:
+            log.warning("event_log_away", error=str(refused[0]), replies=len(refused))
         for (writer, _), answer in zip(due, answers, strict=True):
             writer.took(answer)
         for writer in writers:
-            self._settle(writer, away)
-        return not away
+            self._settle(writer, away=bool(refused))
+        return not refused
 
-    def _settle(self, writer: ReplyWriter, away: bool) -> None:
+    def _settle(self, writer: ReplyWriter, *, away: bool) -> None:
         left = writer.due() is not None
         if writer.closing and (away or not left):
             self._marked.discard(writer)

@@ -199,7 +199,11 @@ FIELDS: list[tuple[str, str, list[Any]]] = [
     (
         "/conversations",
         "end_user",
-        [{"external_id": "u", "name": "a\x00"}, {"external_id": "u", "attributes": DEEP}],
+        [
+            {"external_id": "u", "name": "a\x00"},
+            {"external_id": "u", "name": "a\nb"},
+            {"external_id": "u", "attributes": DEEP},
+        ],
     ),
     ("/conversations/{}/messages", "stream", ["true", 1, None, []]),
     ("/conversations/{}/messages", "use_cache", ["true", 0, None, {}]),

@@ -252,6 +252,25 @@ async def test_nothing_is_accepted_and_lost_while_the_database_is_away(stage: St
     assert stage.rows("SELECT count(*) FROM conversations_message WHERE content = 'Are you there?'") == [(0,)]
 
 
+async def test_all_is_well_soon_after_the_database_is_back(stage: Stage) -> None:
+    async with chatting(stage) as chat:
+        at_once = [
+            chat.post("[[sim: tokens=1 tps=0]]") for _ in range(40)
+        ]  # so that many connections are kept
+        assert {status for status, _ in await asyncio.gather(*at_once)} <= {200, 409}
+        stage.kill_server("postgres")
+        try:
+            deadline = time.monotonic() + 8  # long enough for the pauses between two tries to grow
+            while time.monotonic() < deadline:
+                assert (await chat.post())[0] == 503
+        finally:
+            stage.start_server("postgres")
+        back_at = time.monotonic()
+        while (answer := await chat.post("[[sim: tokens=1 tps=0]]"))[0] == 503:
+            pass
+        assert answer[0] == 200 and time.monotonic() - back_at < 3
+
+
 async def test_a_client_resumes_where_it_was_when_the_web_server_comes_back(stage: Stage) -> None:
     async with chatting(stage, model="sim-tps=15,tokens=75") as chat:
         seen = Seen()

@@ -200,6 +200,24 @@ def test_a_ticket_is_for_the_origin_that_it_names(live: Live, acme_api: Caller, 
     for origin in ("https://evil.example", "https://app.partner.example.evil.example"):
         assert refused(live, conversation, ticket(acme_api, conversation, **named), Origin=origin) == 403
     assert refused(live, conversation, ticket(acme_api, conversation), Origin=named["origin"]) == 403
+    # Not even the tenant's own page, or a program that sends none: it is for that one origin.
+    assert (
+        refused(live, conversation, ticket(acme_api, conversation, **named), Origin=f"http://{HERE}") == 403
+    )
+    assert refused(live, conversation, ticket(acme_api, conversation, **named)) == 403
+
+
+def test_an_end_user_does_not_choose_a_tickets_origin(live: Live, visitor: Visitor) -> None:
+    page = httpx2.get(
+        f"{live.url}/c/{visitor.conversation}", headers={"Host": HERE, "Cookie": visitor.cookie}
+    )
+    token = page.cookies["cp_csrf"]
+    cookie = f"{visitor.cookie}; cp_csrf={token}"
+    headers = visitor.headers(Cookie=cookie, Origin=f"http://{HERE}", **{"X-CSRFToken": token})
+    body = {"conversation_id": visitor.conversation}
+    for more, status in (({}, 201), ({"origin": "https://evil.example"}, 403)):
+        answer = httpx2.post(f"{live.api}/ws-tickets", json={**body, **more}, headers=headers)
+        assert answer.status_code == status, answer.text
 
 
 def test_a_ticket_does_not_work_on_another_tenants_host(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+from django.utils.html import escape
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -74,6 +75,19 @@ def test_an_image_is_its_description(text: str) -> None:
     html = to_html(text)
     assert "a cat" in html
     assert "evil" not in html
+
+
+@pytest.mark.parametrize("unit", ["![", "[", "[a](", "*a_ ", "x<script>"])
+def test_what_takes_long_to_render_is_shown_as_it_is(unit: str) -> None:
+    text = unit * (100_000 // len(unit))
+    html = to_html(text)
+    check_harmless(html)
+    assert html == f"<p>{escape(text)}</p>"
+
+
+def test_many_brackets_are_enough_to_take_long() -> None:
+    assert to_html("**a**" + "![" * 6_000).startswith("<p>**a**![")
+    assert "<strong>" in to_html("**a**" + "![" * 1_000)
 
 
 @pytest.mark.parametrize("text", NASTY)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django import forms
 from django.conf import settings
 from django.contrib import admin, messages
 from django.db.models import QuerySet
@@ -12,6 +13,7 @@ from django.http.response import HttpResponseBase
 from django.urls import URLPattern
 from unfold.admin import ModelAdmin
 
+from chatplatform.api.fields import one_line
 from chatplatform.api.problem import Problem
 from tenants.admin import births, configuration, domains
 from tenants.admin.pages import STATUS_COLOURS, Page, Visit, column, confirm, tenant_context, urls
@@ -60,10 +62,21 @@ PAGES = (
 )
 
 
+class TenantForm(forms.ModelForm):  # type: ignore[type-arg]
+    """What can be changed of a tenant."""
+
+    def clean_name(self) -> str:
+        try:
+            return one_line("name", self.cleaned_data["name"])
+        except Problem as problem:
+            raise forms.ValidationError(problem.detail) from problem
+
+
 @admin.register(Tenant)
 class TenantAdmin(ModelAdmin):  # type: ignore[misc]
     """Name and tier can be changed here; all else has pages of its own, and erasing is a command."""
 
+    form = TenantForm
     list_display = ("shown_name", "tier", "shown_status", "addresses", "created_at")
     list_filter = ("status", "tier")
     search_fields = ("name", "slug", "domains__domain")

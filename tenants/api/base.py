@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from typing import Any
 
-from asgiref.sync import sync_to_async
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from chatplatform import tenancy
+from chatplatform import jobs, tenancy
 from chatplatform.api.problem import Code, Problem
 from tenants.api import idempotency
 from tenants.auth.principal import Principal
@@ -90,12 +90,15 @@ class AsyncApiView(ScopedView):
         self.request, self.headers = wrapped, self.default_response_headers
         response: Any
         try:
-            await sync_to_async(self.initial)(wrapped, *args, **kwargs)
+            # In a thread that gives its connection back: the reply may take minutes, the pool is small.
+            await jobs.in_thread(self.initial, wrapped, *args, **kwargs)
             handler: Any = getattr(self, str(wrapped.method).lower(), None)
             if handler is None or wrapped.method not in self.allowed_methods:
                 self.http_method_not_allowed(wrapped)
             with self.scope():
-                response = await handler(wrapped, *args, **kwargs)
+                response = handler(wrapped, *args, **kwargs)
+                if inspect.isawaitable(response):  # OPTIONS is answered by the framework, synchronously
+                    response = await response
         except Exception as error:
             response = self.handle_exception(error)
         self.response = self.finalize_response(wrapped, response, *args, **kwargs)

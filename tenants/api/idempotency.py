@@ -48,7 +48,10 @@ def kept(record: Record) -> Response | None:
 
 
 def claim(principal: Principal, request: Request, *, shared: bool = False) -> tuple[Record, bool]:
-    """The record of the request's key, and whether this request is the one that made it."""
+    """The record of the request's key, and whether this request is the one that made it.
+
+    Raises Problem: `idempotency_mismatch`, `idempotency_in_progress`.
+    """
     key = request.headers["Idempotency-Key"]
     if not 0 < len(key) <= LONGEST:
         raise invalid("Idempotency-Key", f"1 to {LONGEST} characters.")
@@ -62,7 +65,9 @@ def claim(principal: Principal, request: Request, *, shared: bool = False) -> tu
         with transaction.atomic():
             return kind.objects.create(**same, body_hash=body_hash), True
     except IntegrityError:
-        record: Record = kind.objects.get(**same)
+        record: Record | None = kind.objects.filter(**same).first()
+    if record is None:  # the first request has just ended, with an answer that is not kept
+        raise Problem(Code.IDEMPOTENCY_IN_PROGRESS)
     if bytes(record.body_hash) != body_hash:
         raise Problem(Code.IDEMPOTENCY_MISMATCH)
     return record, False
@@ -71,17 +76,26 @@ def claim(principal: Principal, request: Request, *, shared: bool = False) -> tu
 def keep(
     record: Record, handle: Callable[[], Response], on_error: Callable[[Exception], Response]
 ) -> Response:
-    """Run the request and keep its answer, unless it is one that may differ next time."""
+    """Run the request and keep its answer, unless it is one that may differ next time.
+
+    Both are one transaction: a process that dies between them leaves neither, so the request may run again.
+    """
     try:
-        response = handle()
+        with transaction.atomic():
+            response = handle()
+            _settle(record, response)
     except Exception as error:
         response = on_error(error)
+        _settle(record, response)
+    return response
+
+
+def _settle(record: Record, response: Response) -> None:
     if response.status_code in NOT_KEPT or response.status_code >= 500:
         record.delete()
     else:
         record.status, record.answer = response.status_code, _masked(response.data)
         record.save(update_fields=["status", "answer"])
-    return response
 
 
 def _masked(answer: Any) -> Any:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from chatplatform.api.fields import Flag, Number, Text, Whole
+from chatplatform.api.fields import Flag, Line, Names, Number, Text, Whole
 from tenants.models import ConfigurationVersion
 from tenants.models.configuration import FIELDS
 from tenants.vocabulary import TenantStatus, Tier
@@ -21,13 +20,13 @@ class RateLimits(serializers.Serializer[Any]):
 
 
 class ModelPreferences(serializers.Serializer[Any]):
-    primary = Text(required=False, max_length=200)
-    fallback = serializers.JSONField(required=False, allow_null=True)
+    primary = Line(required=False, max_length=200)
+    fallback = Names(required=False, allow_null=True)
 
 
 class NewTenant(serializers.Serializer[Any]):
-    name = Text(max_length=200)
-    slug = Text(required=False, allow_null=True, max_length=40)
+    name = Line(max_length=200)
+    slug = Line(required=False, allow_null=True, max_length=40)
     tier = serializers.ChoiceField(choices=Tier.choices, default=Tier.FREE)
     rate_limits = RateLimits(required=False, allow_null=True)
     model_preferences = ModelPreferences(required=False, allow_null=True)
@@ -86,23 +85,9 @@ class Usd(serializers.DecimalField):
 
 class Texts(serializers.ListField):
     child = Text(max_length=300)
-    max_length = 200
 
-
-@extend_schema_field({"oneOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]})
-class OneOrMore(serializers.Field):  # type: ignore[type-arg]
-    """A name, or a list of names."""
-
-    def to_internal_value(self, data: Any) -> list[str]:
-        names = [] if data is None else [data] if isinstance(data, str) else data
-        if not isinstance(names, list) or not all(
-            isinstance(name, str) and 0 < len(name) <= 200 for name in names
-        ):
-            raise serializers.ValidationError("A name, or a list of names.")
-        return names
-
-    def to_representation(self, value: list[str]) -> Any:
-        return value
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(max_length=200, **kwargs)
 
 
 def _count() -> Whole:
@@ -114,10 +99,10 @@ class Configuration(serializers.Serializer[Any]):
 
     system_prompt = Text(required=False, allow_blank=True, max_length=100_000)
     greeting = Text(required=False, allow_blank=True, max_length=10_000)
-    primary_model = Text(required=False, max_length=200)
-    fallback_model = OneOrMore(required=False, allow_null=True)
+    primary_model = Line(required=False, max_length=200)
+    fallback_model = Names(required=False, allow_null=True)
     allowed_models = serializers.ListField(
-        child=Text(max_length=200), required=False, allow_null=True, max_length=200
+        child=Line(max_length=200), required=False, allow_null=True, max_length=200
     )
     temperature = Number(required=False, allow_null=True, min_value=0, max_value=2)
     max_tokens_per_response = Whole(required=False, min_value=1, max_value=200_000)

@@ -45,7 +45,7 @@ class Tenants(ApiView):
         if "primary" in models:
             chosen["primary_model"] = models["primary"]
         if models.get("fallback"):
-            chosen["fallback_model"] = serializers.OneOrMore().to_internal_value(models["fallback"])
+            chosen["fallback_model"] = models["fallback"]
         tenant, _, key = provisioning.request_tenant(
             values["name"], values.get("slug"), tier=values["tier"], configuration=chosen
         )

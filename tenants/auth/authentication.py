@@ -68,9 +68,10 @@ def bearer(header: str, named: str | None, host: TenantState | None) -> Principa
     acting = _named_tenant(named) if named else None
     if acting and host and acting.ref.id != host.ref.id:
         raise Problem(Code.TENANT_MISMATCH)
-    if acting and Scope.PLATFORM not in scopes:
+    staff = Scope.PLATFORM in scopes
+    if acting and not staff:
         selectors.check_served(acting)
-    return Principal(f"key:{key.public_id}", scopes, acting, platform=True)
+    return Principal(f"key:{key.public_id}", scopes, acting, platform=staff)
 
 
 def visitor(cookies: dict[str, str], tenant: TenantState) -> Principal | None:

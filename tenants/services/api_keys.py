@@ -16,6 +16,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from chatplatform import tenancy
+from chatplatform.api.fields import one_line
 from chatplatform.api.problem import Code, Problem, invalid
 from tenants import control
 from tenants.models import ApiKey, Tenant
@@ -35,13 +36,16 @@ def create(
 ) -> tuple[ApiKey, str]:
     """A new key: its row, and the key itself, which is never seen again. Without a tenant: a platform key.
 
-    Raises Problem for an unknown scope, or `platform` on a tenant's key.
+    Raises Problem for an unknown scope, `platform` on a tenant's key or none on a platform key, and a wrong name.
     """
     wanted = list(dict.fromkeys(scopes))
     if not wanted or set(wanted) - set(Scope.values):
         raise invalid("scopes", f"At least one of {', '.join(Scope.values)}.")
     if tenant and Scope.PLATFORM in wanted:
         raise invalid("scopes", "The scope platform is for platform keys.")
+    if tenant is None and Scope.PLATFORM not in wanted:
+        raise invalid("scopes", "A platform key needs the scope platform.")
+    one_line("name", name)
     public_id, secret = _random(12), _random(32)
     start = f"cp_{settings.ENVIRONMENT}_{public_id}_{secret}"
     shown = start + _checksum(start)

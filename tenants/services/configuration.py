@@ -10,6 +10,8 @@ from django.db import transaction
 
 from chatplatform import tenancy
 from chatplatform.api.problem import Code, Problem, invalid
+from chatplatform.llm import catalog
+from chatplatform.llm.errors import ModelUnknown
 from chatplatform.tenancy import TenantRef
 from tenants import control
 from tenants.models import ConfigurationVersion, Tenant
@@ -27,10 +29,11 @@ def change(
 ) -> ConfigurationVersion:
     """Write the next version: the current one with `changes`. No change, no version.
 
-    Raises Problem: unknown or wrong fields are 422, a limit above what staff set is 403.
+    Raises Problem: unknown or wrong fields and unknown models are 422, a limit above what staff set is 403.
     """
     if unknown := set(changes) - set(FIELDS):
         raise invalid(sorted(unknown)[0], "There is no such field.")
+    check_models(changes)
     with tenancy.in_platform(), transaction.atomic():
         Tenant.objects.select_for_update().get(id=tenant.id)  # one change at a time numbers without gaps
         before = ConfigurationVersion.objects.filter(tenant_id=tenant.id).latest("number")
@@ -50,6 +53,19 @@ def change(
         version.save()
     control.tenant_changed(tenant.id)
     return version
+
+
+def check_models(values: dict[str, Any]) -> None:
+    """Raises Problem `model_unknown` for a name that no provider recognises: else every message would fail later."""
+    named = {"primary_model": [values.get("primary_model", catalog.AUTO)]}
+    named |= {field: values.get(field) or [] for field in ("fallback_model", "allowed_models")}
+    for field, names in named.items():
+        for name in names:
+            try:
+                catalog.resolve(name)
+            except ModelUnknown as error:
+                errors = [{"field": field, "message": str(error)}]
+                raise Problem(Code.MODEL_UNKNOWN, str(error), errors=errors) from error
 
 
 def _check_ceilings(tenant: TenantRef, changes: dict[str, Any]) -> None:

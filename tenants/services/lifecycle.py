@@ -7,6 +7,7 @@ from chatplatform.api.problem import Code, Problem
 from chatplatform.postgres import roles
 from tenants import control
 from tenants.models import Tenant
+from tenants.services import provisioning
 from tenants.vocabulary import TenantStatus
 
 
@@ -24,11 +25,13 @@ def erase(slug: str) -> Tenant:
     """Remove the tenant: schema, role, keys, configuration. There is no way back. Raises Tenant.DoesNotExist."""
     with tenancy.in_platform():
         tenant = Tenant.objects.get(slug=slug)
-        Tenant.objects.filter(id=tenant.id).update(status=TenantStatus.SUSPENDED)
-    control.tenant_changed(tenant.id)
-    roles.drop_schema(tenant.schema_name)
-    with tenancy.in_platform():
-        Tenant.objects.filter(id=tenant.id).delete()
+    with provisioning.alone(tenant):  # a birth under way would make again what is dropped here
+        with tenancy.in_platform():
+            Tenant.objects.filter(id=tenant.id).update(status=TenantStatus.SUSPENDED)
+        control.tenant_changed(tenant.id)
+        roles.drop_schema(tenant.schema_name)
+        with tenancy.in_platform():
+            Tenant.objects.filter(id=tenant.id).delete()
     control.tenant_changed(tenant.id)
     return tenant
 

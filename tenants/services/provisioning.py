@@ -14,6 +14,7 @@ from django.db.models import Q
 from django.utils.text import slugify
 
 from chatplatform import tenancy
+from chatplatform.api.fields import one_line
 from chatplatform.api.problem import Code, Problem, invalid
 from chatplatform.postgres import migrations, names, roles
 from tenants import control
@@ -21,6 +22,7 @@ from tenants.models import ApiKey, ConfigurationVersion, Domain, Tenant
 from tenants.models.tenant import valid_slug
 from tenants.services import api_keys
 from tenants.services import domains as hosts
+from tenants.services.configuration import check_models
 from tenants.vocabulary import Scope, TenantStatus, Tier
 
 log = structlog.get_logger("tenants.provisioning")
@@ -40,7 +42,9 @@ def request_tenant(
     Returns the tenant, the key's row and the key itself, which works as soon as the tenant is active.
     Raises Problem (`slug_taken`, `invalid_request`).
     """
+    one_line("name", name)
     slug = _checked_slug(slug or slugify(name)[:40].strip("-"))
+    check_models(configuration or {})
     checked = [hosts.checked(domain.lower()) for domain in domains]
     if tier not in Tier.values:
         raise invalid("tier", f"One of {', '.join(Tier.values)}.")
@@ -65,11 +69,11 @@ def request_tenant(
 def provision(tenant_id: UUID) -> Tenant:
     """Take a requested or failed tenant to `active`. Safe to repeat and to run twice at once.
 
-    Raises what went wrong, after writing it on the tenant as `failed`.
+    Raises what went wrong, after writing it on the tenant as `failed`; Tenant.DoesNotExist if it was erased.
     """
     with tenancy.in_platform():
         tenant = Tenant.objects.get(id=tenant_id)
-    with _alone(tenant):
+    with alone(tenant):
         with tenancy.in_platform():
             tenant.refresh_from_db()
         if tenant.status in (TenantStatus.ACTIVE, TenantStatus.SUSPENDED):
@@ -100,8 +104,8 @@ def _reach(tenant: Tenant, status: TenantStatus, detail: str = "") -> None:
 
 
 @contextmanager
-def _alone(tenant: Tenant) -> Iterator[None]:
-    """Holds an advisory lock for this tenant: one provisioning at a time."""
+def alone(tenant: Tenant) -> Iterator[None]:
+    """Holds an advisory lock for this tenant: one birth or erasure at a time."""
     number = tenant.id.int & 0x7FFF_FFFF_FFFF_FFFF
     with tenancy.in_platform(), connections[roles.ADMIN].cursor() as cursor:
         cursor.execute("SELECT pg_advisory_lock(%s)", [number])

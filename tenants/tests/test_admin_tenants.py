@@ -69,6 +69,7 @@ def test_a_new_tenant_is_requested_and_its_key_shown_once(
     ("typed", "said"),
     [
         ({"name": ""}, "required"),
+        ({"name": "Umbrella\nBcc: x"}, "one line"),
         ({"slug": "acme"}, "taken"),
         ({"slug": "admin"}, "reserved"),
         ({"slug": "Up"}, "lower-case"),
@@ -166,6 +167,12 @@ def test_a_tenant_changes_name_and_tier_here_and_nothing_else(root: Console, acm
     tenant = stored("acme")
     assert (tenant.name, tenant.tier) == ("Acme Ltd", "pro")
     assert (tenant.schema_name, tenant.status) == ("t_acme", TenantStatus.ACTIVE)
+
+
+def test_a_tenants_new_name_is_one_line(root: Console, acme: TenantState) -> None:
+    answer = root.post(page(acme, "change/"), name="Acme\nBcc: x", tier="pro")
+    assert "one line" in answer.content.decode()
+    assert stored("acme").name == "Acme"
 
 
 def test_a_tenant_cannot_be_deleted_here(root: Console, acme: TenantState) -> None:

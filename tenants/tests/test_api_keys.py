@@ -16,6 +16,7 @@ from chatplatform.api.problem import Code, Problem
 from chatplatform.testing import cast
 from chatplatform.testing.clients import Caller
 from chatplatform.testing.live import Live
+from tenants.auth import authentication
 from tenants.models import ApiKey, Tenant
 from tenants.selectors import TenantState
 from tenants.services import api_keys
@@ -98,6 +99,17 @@ def test_a_revoked_key_is_refused_at_once_and_for_good(acme: TenantState) -> Non
     assert api_keys.revoke(row.public_id).revoked_at == first
     with pytest.raises(ApiKey.DoesNotExist):
         api_keys.revoke("nosuchkey123")
+
+
+def test_a_key_without_a_tenant_is_staffs_only_with_the_scope_platform(acme: TenantState) -> None:
+    row, shown = made(None, Scope.PLATFORM, Scope.CONFIG)
+    assert authentication.bearer(f"Bearer {shown}", "acme", None).platform
+    with pytest.raises(Problem):
+        made(None, Scope.CONFIG)
+    with tenancy.in_platform():
+        ApiKey.objects.filter(pk=row.pk).update(scopes=[Scope.CONFIG])  # from before that was refused
+    api_keys.forget(row.public_id)
+    assert not authentication.bearer(f"Bearer {shown}", "acme", None).platform
 
 
 @pytest.mark.parametrize("scopes", [[], ["everything"], ["chat", "everything"], ["platform"]])

@@ -88,6 +88,11 @@ def test_a_slug_that_cannot_be_is_refused(acme: TenantState, slug: str) -> None:
     assert refusal.value.returncode == 1
 
 
+def test_a_tenants_name_is_one_line(acme: TenantState) -> None:
+    with pytest.raises(CommandError, match="one line"):
+        result_of("provision_tenant", "umbrella", "--name=Umbrella\nBcc: x")
+
+
 @pytest.mark.parametrize(
     "arguments", [["umbrella", "--domain", "https://x.example"], ["umbrella", "--tier", "gold"], []]
 )
@@ -157,6 +162,18 @@ def test_a_platform_key_belongs_to_no_tenant(acme: TenantState) -> None:
     made = result_of("create_api_key", "--platform", "--scope", "platform")
     assert made["expires_at"] is None
     assert api_keys.check(made["api_key"]).tenant is None
+
+
+@pytest.mark.parametrize("scopes", [["chat"], ["config", "billing:read"]])
+def test_a_platform_key_needs_the_scope_platform(acme: TenantState, scopes: list[str]) -> None:
+    with pytest.raises(CommandError, match="platform") as refusal:
+        result_of("create_api_key", "--platform", "--scope", *scopes)
+    assert refusal.value.returncode == 1
+
+
+def test_a_keys_name_is_one_line(acme: TenantState) -> None:
+    with pytest.raises(CommandError, match="one line"):
+        result_of("create_api_key", "acme", "--scope=chat", "--name=CRM\nBcc: x")
 
 
 def test_a_tenants_key_cannot_be_a_platform_key(acme: TenantState) -> None:

@@ -39,7 +39,10 @@ VALUES: dict[str, Any] = {
 }  # fmt: skip
 WRONG: list[tuple[str, Any]] = [
     ("system_prompt", 5), ("greeting", None), ("greeting", "a\x00b"), ("primary_model", ""), ("primary_model", []),
-    ("fallback_model", 5), ("fallback_model", [5]), ("fallback_model", [""]), ("allowed_models", "local"),
+    ("fallback_model", 5), ("fallback_model", [5]), ("fallback_model", [""]),
+    ("fallback_model", "a\x00"), ("fallback_model", ["a\n"]), ("fallback_model", ["local"] * 11),
+    ("primary_model", "a\n"),
+    ("allowed_tools", ["x"] * 201), ("allowed_models", "local"),
     ("allowed_models", [None]), ("temperature", 2.1), ("temperature", "0.5"), ("temperature", True),
     ("max_tokens_per_response", 0), ("max_tokens_per_response", None), ("max_tokens_per_response", "5"),
     ("monthly_token_budget", -1), ("monthly_token_budget", 1.5), ("monthly_token_budget", 2**63),

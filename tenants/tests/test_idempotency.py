@@ -8,15 +8,22 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from django.db import connection
+from django.db import IntegrityError, connection
 from django.utils import timezone
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.test import APIRequestFactory
 
 from chatplatform import tenancy
+from chatplatform.api.parsers import JSONParser
+from chatplatform.api.problem import Code, Problem
 from chatplatform.testing import cast
 from chatplatform.testing.clients import FAST, SILENT, SLOW, Caller, text_of
 from chatplatform.testing.live import Live
 from tenants import tasks
-from tenants.models import PlatformIdempotencyRecord, TenantIdempotencyRecord
+from tenants.api import idempotency
+from tenants.auth.principal import Principal
+from tenants.models import Contact, PlatformIdempotencyRecord, TenantIdempotencyRecord
 from tenants.selectors import TenantState
 from tenants.vocabulary import Scope
 
@@ -178,6 +185,52 @@ def test_tickets_are_never_replayed(acme_api: Caller, once: dict[str, str]) -> N
     body = {"conversation_id": acme_api.begin()}
     first, second = (acme_api.post("/ws-tickets", body, headers=once).json()["ticket"] for _ in range(2))
     assert first != second
+
+
+# --- What goes wrong between the request and its answer ------------------------------------------------------------
+def asked(key: str) -> tuple[Principal, Request]:
+    """A caller and its request, as a view sees them."""
+    request = APIRequestFactory().post("/x", {}, format="json", headers={"Idempotency-Key": key})
+    return Principal("key:test", frozenset({Scope.CHAT}), None), Request(request, parsers=[JSONParser()])
+
+
+def test_a_request_and_its_answer_are_stored_together_or_not_at_all(in_acme: TenantState) -> None:
+    record, _ = idempotency.claim(*asked("halfway"))
+
+    def handle() -> Response:
+        Contact.objects.create(external_id="halfway")
+        return Response(object())  # an answer that cannot be stored
+
+    answer = idempotency.keep(record, handle, lambda error: Response({}, status=500))
+    assert answer.status_code == 500
+    assert not Contact.objects.filter(external_id="halfway").exists()
+    assert idempotency.claim(*asked("halfway"))[1]  # and the key is free again
+
+
+def test_a_refusal_leaves_nothing_but_itself(in_acme: TenantState) -> None:
+    record, _ = idempotency.claim(*asked("refused"))
+
+    def handle() -> Response:
+        Contact.objects.create(external_id="refused")
+        raise Problem(Code.NOT_FOUND)
+
+    idempotency.keep(record, handle, lambda error: Response({}, status=404))
+    assert not Contact.objects.filter(external_id="refused").exists()
+    replayed_answer = idempotency.begin(*asked("refused"))[1]
+    assert replayed_answer is not None
+    assert replayed_answer.status_code == 404
+
+
+def test_a_record_that_goes_meanwhile_is_in_progress(
+    in_acme: TenantState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(**values: Any) -> None:
+        raise IntegrityError  # and when one looks, whose it was has gone
+
+    monkeypatch.setattr(TenantIdempotencyRecord.objects, "create", lost)
+    with pytest.raises(Problem) as caught:
+        idempotency.begin(*asked("gone"))
+    assert caught.value.code is Code.IDEMPOTENCY_IN_PROGRESS
 
 
 def test_answers_are_forgotten_after_24_hours(acme: TenantState) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx2
 import pytest
 from django.db import DatabaseError
 
-from chatplatform import tenancy
+from chatplatform import jobs, tenancy
 from chatplatform.api.problem import Code, Problem
 from chatplatform.postgres import roles
 from chatplatform.testing.clients import SLOW, Caller
@@ -102,6 +103,29 @@ def test_an_erased_tenant_is_gone(live: Live, hooli: Caller) -> None:
     assert (schemas, left) == ([], [])
     with pytest.raises(DatabaseError), tenancy.in_tenant(tenant.ref):
         Contact.objects.count()
+
+
+def test_erasing_waits_for_a_birth_under_way(committed: None) -> None:
+    tenant, _, _ = provisioning.request_tenant("Hooli", SLUG)
+    with ThreadPoolExecutor(1) as pool:
+        with provisioning.alone(tenant):
+            erasing = pool.submit(erase_in_thread)
+            with pytest.raises(TimeoutError):
+                erasing.result(timeout=0.5)
+            with tenancy.in_platform():
+                assert Tenant.objects.get(slug=SLUG).status == TenantStatus.REQUESTED
+        erasing.result(timeout=20)
+    with tenancy.in_platform():
+        assert not Tenant.objects.filter(slug=SLUG).exists()
+    with pytest.raises(Tenant.DoesNotExist):
+        provisioning.provision(tenant.id)
+
+
+def erase_in_thread() -> None:
+    try:
+        lifecycle.erase(SLUG)
+    finally:
+        jobs.close_connections()
 
 
 def test_moves_that_make_no_sense_are_refused(db: None) -> None:

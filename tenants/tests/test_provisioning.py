@@ -104,6 +104,7 @@ def test_the_shown_once_key_is_stored_nowhere(staff_api: Caller, erased: None) -
         ({"name": 5}, (422, "invalid_request")),
         ({"name": "x" * 201}, (422, "invalid_request")),
         ({"name": "♥"}, (422, "invalid_request")),
+        ({"name": "Umbrella\nBcc: x@evil.example"}, (422, "invalid_request")),
         ({"name": "X", "slug": "Initech"}, (422, "invalid_request")),
         ({"name": "X", "slug": "a_b"}, (422, "invalid_request")),
         ({"name": "X", "slug": "-a"}, (422, "invalid_request")),
@@ -122,6 +123,8 @@ def test_the_shown_once_key_is_stored_nowhere(staff_api: Caller, erased: None) -
         ({"name": "X", "model_preferences": {"primary": ""}}, (422, "invalid_request")),
         ({"name": "X", "model_preferences": {"fallback": 5}}, (422, "invalid_request")),
         ({"name": "X", "model_preferences": {"fallback": [None]}}, (422, "invalid_request")),
+        ({"name": "X", "model_preferences": {"fallback": "a\u0000"}}, (422, "invalid_request")),
+        ({"name": "X", "model_preferences": {"fallback": ["local"] * 11}}, (422, "invalid_request")),
         ({"name": "X", "model_preferences": {"fallback": {"a": 1}}}, (422, "invalid_request")),
     ],
 )

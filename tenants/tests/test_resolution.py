@@ -159,3 +159,16 @@ def test_a_host_is_not_confused_with_a_slug_that_is_kept(acme: TenantState) -> N
 def test_hosts_of_a_tenant_are_its_own(acme: TenantState) -> None:
     domains.add(acme.ref, "chat.acme.example")
     assert selectors.hosts_of(acme) == {"acme.localhost", "chat.acme.example"}
+
+
+def test_a_host_that_expires_while_one_looks_is_merely_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Expiring(dict[str, Any]):
+        """Has an entry when asked for it, and none any more when it is taken."""
+
+        def __contains__(self, key: object) -> bool:
+            return True
+
+    monkeypatch.setattr(selectors, "_ids", Expiring())
+    assert selectors.cached_host("acme.localhost") == (False, None)
+    monkeypatch.setattr(selectors, "_ids", {"nobody.example": None})
+    assert selectors.cached_host("nobody.example") == (True, None)

@@ -76,7 +76,9 @@ def postmaster(where: Locations) -> psutil.Process:
 def valkey_server(where: Locations) -> psutil.Process:
     """The Valkey that serves a DATA_DIR."""
     for process in psutil.process_iter(["name", "cmdline"]):
-        if process.info["name"] == "valkey-server" and str(where.valkey_data) in (process.info["cmdline"] or []):
+        if process.info["name"] == "valkey-server" and str(where.valkey_data) in (
+            process.info["cmdline"] or []
+        ):
             return process
     raise LookupError(where.valkey_data)
 

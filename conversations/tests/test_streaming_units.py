@@ -1,0 +1,220 @@
+"""The parts of streaming by themselves, where they meet what a whole platform seldom shows."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from django.test.utils import override_settings
+from redis import Redis
+
+from chatplatform import embedded, tenancy
+from chatplatform.tenancy import TenantRef
+from conversations import consumers, sockets
+from conversations.consumers import Conversation
+from conversations.services import handshake
+from conversations.streaming import event_log
+from conversations.streaming import writer as writing
+from conversations.streaming.hub import hub
+from conversations.streaming.writer import ReplyWriter
+
+SOON = 3.0  # s
+REPLY = {"id": "of no concern here"}
+TENANT = TenantRef(UUID("01900000-0000-7000-8000-0000000000aa"), "acme", "t_acme")
+
+
+@pytest.fixture(scope="module")
+def private(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Valkey that may be broken."""
+    with embedded.ensure(tmp_path_factory.mktemp("valkey"), ["valkey"]) as servers:
+        yield servers.where.redis_url
+
+
+@pytest.fixture
+def valkey(private: str) -> Iterator[Redis]:
+    """The event log's server, whole again after the test."""
+    with Redis.from_url(private) as client, override_settings(EVENT_LOG_URL=private):
+        with tenancy.in_tenant(TENANT):
+            yield client
+        client.config_set("maxmemory", 0)
+
+
+def fill_up(valkey: Redis) -> None:
+    """From now on, it refuses whatever takes memory."""
+    valkey.config_set("maxmemory-policy", "noeviction")
+    valkey.config_set("maxmemory", 1)
+
+
+def appends(valkey: Redis) -> int:
+    calls: int = valkey.info("commandstats").get("cmdstat_evalsha", {}).get("calls", 0)
+    rejected: int = valkey.info("commandstats").get("cmdstat_evalsha", {}).get("rejected_calls", 0)
+    return calls + rejected
+
+
+async def text_in_log(reply_id: UUID) -> bytes:
+    found = await event_log.read(reply_id) or []
+    return b" ".join(event.data for event in found if event.kind == "delta")
+
+
+# --- The writer, when Valkey is out of memory ----------------------------------------------------------------------
+async def test_a_reply_ends_although_valkey_is_out_of_memory(valkey: Redis) -> None:
+    writer = ReplyWriter(uuid4(), uuid4(), 1)
+    fill_up(valkey)
+    writer.start(None)
+    writer.add("Nobody will see this")
+    async with asyncio.timeout(SOON):
+        await writer.finish()
+        assert await writer.end("completed", REPLY) is False
+
+
+async def test_a_reply_that_is_ended_at_once_does_not_wait_for_memory(valkey: Redis) -> None:
+    writer = ReplyWriter(uuid4(), uuid4(), 1)
+    fill_up(valkey)
+    async with asyncio.timeout(SOON):
+        assert await writer.end("completed", REPLY) is False
+
+
+async def test_valkey_is_left_in_peace_while_it_refuses_and_gets_everything_later(valkey: Redis) -> None:
+    reply_id = uuid4()
+    writer = ReplyWriter(uuid4(), reply_id, 1)
+    writer.start(None)
+    fill_up(valkey)
+    writer.add("The first half, ")
+    before = appends(valkey)
+    await asyncio.sleep(2.5 * writing.PAUSE)
+    assert appends(valkey) - before < 8
+    valkey.config_set("maxmemory", 0)
+    writer.add("and the second.")
+    async with asyncio.timeout(SOON):
+        await writer.finish()
+        assert await writer.end("completed", REPLY) is True
+    assert b"The first half, and the second." in await text_in_log(reply_id)
+
+
+# --- Many readers --------------------------------------------------------------------------------------------------
+async def test_more_readers_than_connections_wait_for_each_other(valkey: Redis) -> None:
+    assert await asyncio.gather(*(event_log.read(uuid4()) for _ in range(200))) == [None] * 200
+    assert len(valkey.client_list()) < 80
+
+
+# --- The hub -------------------------------------------------------------------------------------------------------
+async def test_who_gives_up_while_joining_leaves_nothing_behind(valkey: Redis) -> None:
+    conversation = uuid4()
+    joining = asyncio.create_task(hub().subscribe(conversation))
+    await asyncio.sleep(0)  # it waits for the confirmation
+    joining.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await joining
+    assert not hub()._readers and not hub()._confirmed
+    async with asyncio.timeout(SOON):
+        _, subscription = await hub().subscribe(conversation)
+        await event_log.publish(conversation, "message", b"{}")
+        while (item := await subscription.next()) is None:
+            pass
+    assert getattr(item, "kind", None) == "message"
+
+
+# --- A socket ------------------------------------------------------------------------------------------------------
+class Server:
+    """Holds a socket open as uvicorn does: whoever writes after the close is told so with an exception."""
+
+    def __init__(self) -> None:
+        self.incoming: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self.sent: list[dict[str, Any]] = []
+        self.accepted = asyncio.Event()
+        self.incoming.put_nowait({"type": "websocket.connect"})
+
+    async def send(self, message: dict[str, Any]) -> None:
+        if self.closes:
+            raise RuntimeError("Unexpected ASGI message, after sending 'websocket.close'.")
+        self.sent.append(message)
+        self.accepted.set()
+
+    @property
+    def closes(self) -> list[int]:
+        return [message["code"] for message in self.sent if message["type"] == "websocket.close"]
+
+    def say(self, text: str) -> None:
+        self.incoming.put_nowait({"type": "websocket.receive", "text": text})
+
+    async def serve(self, consumer: Conversation) -> asyncio.Task[None]:
+        scope = {"type": "websocket", "url_route": {"kwargs": {"conversation_id": uuid4()}}}
+        serving = asyncio.create_task(consumer(scope, self.incoming.get, self.send))
+        async with asyncio.timeout(SOON):
+            await self.accepted.wait()
+        assert consumer in sockets.opened
+        return serving
+
+
+@pytest.fixture
+def admitted(valkey: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every handshake succeeds."""
+
+    class Someone:
+        class tenant:
+            ref = TENANT
+
+        credential = "key:x"
+
+    async def admit(*_: Any) -> Any:
+        return Someone
+
+    monkeypatch.setattr(handshake, "admit", admit)
+
+
+def is_forgotten(consumer: Conversation) -> bool:
+    assert consumer.sender is not None
+    cancelled = bool(consumer.sender.cancelling()) or consumer.sender.done()
+    return consumer not in sockets.opened and not hub()._readers and cancelled
+
+
+async def test_a_burst_closes_the_socket_once(admitted: None) -> None:
+    server, consumer = Server(), Conversation()
+    serving = await server.serve(consumer)
+    for _ in range(consumers.BURST + 50):
+        server.say('{"type":"ack"}')
+    server.incoming.put_nowait({"type": "websocket.disconnect", "code": consumers.TOO_MANY})
+    async with asyncio.timeout(SOON):
+        await serving
+    assert server.closes == [consumers.TOO_MANY]
+    assert is_forgotten(consumer)
+
+
+@pytest.mark.parametrize("cancelled", [True, False])
+async def test_a_socket_that_ends_without_a_goodbye_leaves_nothing_behind(
+    admitted: None, cancelled: bool
+) -> None:
+    server, consumer = Server(), Conversation()
+    serving = await server.serve(consumer)
+    if cancelled:
+        serving.cancel()
+    else:
+        server.incoming.put_nowait({"type": "websocket.unheard_of"})
+    with pytest.raises((asyncio.CancelledError, AttributeError)):
+        await serving
+    assert is_forgotten(consumer)
+
+
+async def test_all_sockets_of_a_suspended_tenant_are_closed_although_one_fails(
+    admitted: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    servers, open_ones = [Server() for _ in range(3)], [Conversation() for _ in range(3)]
+    serving = [await server.serve(consumer) for server, consumer in zip(servers, open_ones, strict=True)]
+    monkeypatch.setattr(sockets, "_refused", lambda tenants, keys: (tenants, set()))
+
+    async def broken(code: int) -> None:
+        raise ValueError(code)
+
+    first = next(iter(sockets.opened))
+    monkeypatch.setattr(first, "close", broken)
+    await sockets._look()
+    closes = [
+        server.closes for server, consumer in zip(servers, open_ones, strict=True) if consumer is not first
+    ]
+    assert closes == [[sockets.NOT_ALLOWED]] * 2
+    for task in serving:
+        task.cancel()
+    await asyncio.gather(*serving, return_exceptions=True)
