@@ -32,7 +32,6 @@ lint: $(VENV)/.installed-dev ## Check style, types, imports, templates and migra
 	$(BIN)/ruff format --check .
 	$(LINT)/mypy .
 	$(LINT)/lint-imports
-	$(BIN)/djlint templates --quiet --check
 	$(BIN)/djlint templates --quiet --lint
 	$(LINT)/python manage.py makemigrations --check --dry-run
 	$(LINT)/python manage.py check
