@@ -40,7 +40,11 @@ UNFOLD = {
     ],
     "SHOW_HISTORY": True,
     "SHOW_VIEW_ON_SITE": False,
-    "STYLES": [lambda request: static("staff/staff.css")],
+    "STYLES": [
+        lambda request: static("staff/console.css"),
+        lambda request: static("staff/tenants.css"),
+        lambda request: static("staff/conversations.css"),
+    ],
     "DASHBOARD_CALLBACK": "conversations.staff.dashboard.fill",
     "BORDER_RADIUS": "8px",
     "COLORS": {

@@ -147,12 +147,8 @@ class ReplyEvents(AsyncApiView):
         after = request.headers.get("Last-Event-ID") or None
         if after is not None:
             _check_cursor(after)
-        reply = await jobs.in_thread(self._reply, conversation_id, reply_id)
-        if (
-            not reply.running
-            and after is not None
-            and not await reader.replay(reader.Cursor(str(reply_id), after))
-        ):
+        await jobs.in_thread(self._reply, conversation_id, reply_id)
+        if after is not None and await reader.at_end(reply_id, after):
             return Response(status=204)
         return sse.response(reader.follow(conversation_id, reply_id, after))
 

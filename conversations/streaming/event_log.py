@@ -158,6 +158,17 @@ async def read(reply_id: UUID | str, after: str | None = None) -> list[Event] | 
     rows: Any = await client().xrange(log, min=f"({after}" if after else "-")
     if not rows and not await client().exists(log):
         return None
+    return _events(reply_id, rows)
+
+
+async def newest(reply_id: UUID | str) -> Event | None:
+    """The last event that is in the log so far. Raises RedisError."""
+    log, _ = _keys(reply_id)
+    rows: Any = await client().xrevrange(log, count=1)
+    return next(iter(_events(reply_id, rows)), None)
+
+
+def _events(reply_id: UUID | str, rows: Any) -> list[Event]:
     return [
         Event(str(reply_id), cursor.decode(), entry[b"k"].decode(), entry[b"d"]) for cursor, entry in rows
     ]
@@ -174,6 +185,7 @@ __all__ = [
     "append_all",
     "channel",
     "client",
+    "newest",
     "publish",
     "read",
 ]

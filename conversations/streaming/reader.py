@@ -67,6 +67,17 @@ async def _stored(cursor: Cursor, *, running: bool) -> list[Event]:
     return made
 
 
+async def at_end(reply_id: UUID, after: str) -> bool:
+    """Whether a reader with this cursor has had the last event; settled is not enough, it has to be out."""
+    if after == events.END_CURSOR:
+        return True
+    try:
+        newest = await event_log.newest(reply_id)
+    except event_log.RedisError:
+        return False
+    return newest is not None and newest.last and newest.position <= events.position(after)
+
+
 async def follow(
     conversation_id: UUID, reply_id: UUID, after: str | None = None, *, accepted: Event | None = None
 ) -> AsyncIterator[Event]:

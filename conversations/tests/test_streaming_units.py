@@ -16,7 +16,7 @@ from chatplatform.tenancy import TenantRef
 from conversations import consumers, sockets
 from conversations.consumers import Conversation
 from conversations.services import handshake
-from conversations.streaming import event_log
+from conversations.streaming import event_log, reader
 from conversations.streaming import writer as writing
 from conversations.streaming.hub import hub
 from conversations.streaming.writer import ReplyWriter
@@ -95,6 +95,22 @@ async def test_valkey_is_left_in_peace_while_it_refuses_and_gets_everything_late
 
 
 # --- Many readers --------------------------------------------------------------------------------------------------
+async def test_a_reader_is_at_the_end_only_when_the_last_event_is_out(valkey: Redis) -> None:
+    reply_id = uuid4()
+    writer = ReplyWriter(uuid4(), reply_id, 1)
+    writer.start(None)
+    writer.add("All of it")
+    await writer.finish()
+    newest = await event_log.newest(reply_id)
+    assert newest is not None
+    assert await reader.at_end(reply_id, newest.cursor) is False
+    await writer.end("completed", REPLY)
+    assert await reader.at_end(reply_id, newest.cursor) is False
+    last = await event_log.newest(reply_id)
+    assert last is not None
+    assert await reader.at_end(reply_id, last.cursor) is True
+
+
 async def test_more_readers_than_connections_wait_for_each_other(valkey: Redis) -> None:
     assert await asyncio.gather(*(event_log.read(uuid4()) for _ in range(200))) == [None] * 200
     assert len(valkey.client_list()) < 80
