@@ -49,7 +49,7 @@ log = structlog.get_logger("conversations.generation")
 CHECKPOINT_EVERY = 2.0  # s
 # Seconds between two tries. If another worker takes over meanwhile, ours is fenced out.
 SETTLE_TRIES, SETTLE_PAUSE = 20, 0.5
-PASSAGES = 4
+PASSAGES = 3
 
 
 @dataclass(slots=True)
