@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit, urlunsplit
 
@@ -33,20 +32,6 @@ class GatewayConfig:
     embedding_model: str = "text-embedding-3-small"
     timeouts: Timeouts = field(default_factory=Timeouts)
     max_connections: int = 2000
-
-    @classmethod
-    def from_mapping(cls, env: Mapping[str, str]) -> GatewayConfig:
-        """Read the documented environment variables (``OPENAI_API_KEY``, ``LLAMA_API_ENDPOINT``, …) from a
-        mapping.
-        """
-        return cls(
-            openai_api_key=env.get("OPENAI_API_KEY", ""),
-            openai_base_url=env.get("OPENAI_BASE_URL", ""),
-            anthropic_api_key=env.get("ANTHROPIC_API_KEY", ""),
-            anthropic_base_url=env.get("ANTHROPIC_BASE_URL", ""),
-            llama_endpoint=env.get("LLAMA_API_ENDPOINT", ""),
-            llama_api_key=env.get("LLAMA_API_KEY", ""),
-        )
 
     def is_configured(self, provider: str) -> bool:
         """Whether calls to this provider can be tried at all."""

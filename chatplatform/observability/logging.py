@@ -16,12 +16,17 @@ from chatplatform import tenancy
 from chatplatform.observability.context import request_id
 
 NOISY = (
+    # What is said of every request, frame and job: our own lines say it once.
     "daphne.http_protocol",
     "daphne.ws_protocol",
+    "django.channels.server",
     "httpx2",
     "openai",
     "anthropic",
-    "django.channels.server",
+    # Every periodic job, three times each few seconds.
+    "celery.beat",
+    "celery.worker.strategy",
+    "celery.app.trace",
 )
 
 

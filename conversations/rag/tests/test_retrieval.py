@@ -41,6 +41,16 @@ def test_it_answers_and_declines(handbook: None, split: str) -> None:
     assert figures.declined >= declined
 
 
+def test_the_tour_in_the_readme_is_true(handbook: None) -> None:
+    assert (
+        titles("Can I cancel my coffee subscription?")[0]
+        == "Bean subscription › Pausing, changing or stopping"
+    )
+    assert titles("Who won the world cup?") == []
+    shops = ["Our shops and opening hours › Port Ellery", "Our shops and opening hours › Larkhaven"]
+    assert titles("When are you open on Sundays?") == shops
+
+
 def test_memory_and_postgres_show_the_same(handbook: None) -> None:
     pieces = [piece for page in evaluation.read_handbook(HANDBOOK).values() for piece in page]
     remembered = evaluation.in_memory(pieces, WordLlamaEmbedder(), 3)
