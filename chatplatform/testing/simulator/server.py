@@ -22,6 +22,7 @@ from .wire_anthropic import AnthropicWire
 from .wire_openai import OpenAIWire
 
 KEPT_REQUESTS = 1000
+KEPT_TIMES = 20_000
 DIMENSIONS = 256
 
 
@@ -37,6 +38,8 @@ class State:
         self.settings = self._initial
         self.faults: deque[str] = deque()
         self.requests: deque[dict[str, Any]] = deque(maxlen=KEPT_REQUESTS)
+        # Of each answer: the question, and when its schedule began, on the monotonic clock.
+        self.begun: deque[tuple[str, float]] = deque(maxlen=KEPT_TIMES)
         self.counts: Counter[str] = Counter()
         self.active = 0
         self._peers: set[Any] = set()
@@ -95,6 +98,7 @@ def build_app(settings: Settings) -> web.Application:
             web.post("/_control", _control),
             web.get("/_stats", _stats),
             web.get("/_requests", _requests),
+            web.get("/_begun", _begun),
             web.post("/_redirected", _redirected),
         ]
     )
@@ -138,6 +142,7 @@ def _with_queued_fault(answer: Answer, state: State) -> Answer:
 
 async def _play(player: Player, answer: Answer, state: State) -> web.StreamResponse:
     state.active += 1
+    state.begun.append((answer.prompt.question, asyncio.get_running_loop().time()))
     state.counts["input_tokens"] += answer.input_tokens
     try:
         response = await player.play()
@@ -194,6 +199,10 @@ async def _stats(request: web.Request) -> web.Response:
 
 async def _requests(request: web.Request) -> web.Response:
     return web.json_response(list(request.app[STATE].requests))
+
+
+async def _begun(request: web.Request) -> web.Response:
+    return web.Response(body=orjson.dumps(list(request.app[STATE].begun)), content_type="application/json")
 
 
 async def _redirected(request: web.Request) -> web.Response:
