@@ -44,14 +44,22 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench ARGS=…", description=__doc__)
     parser.add_argument("--only", help=f"some of {','.join(MEASURES)}, with commas")
     parser.add_argument("--quick", action="store_true", help="a small form of each, in about two minutes")
-    parser.add_argument("--server", default="daphne", choices=["daphne", "uvicorn", "both"], help="(%(default)s)")
+    parser.add_argument(
+        "--server", default="daphne", choices=["daphne", "uvicorn", "both"], help="(%(default)s)"
+    )
     parser.add_argument("--streams", help="numbers of live streams to try, with commas")
     parser.add_argument("--sockets", help="numbers of idle sockets to try, with commas")
     parser.add_argument("--litellm", default="", metavar="PROGRAM", help="the LiteLLM proxy to compare with")
-    parser.add_argument("--env", action="append", default=[], metavar="NAME=VALUE", help="a setting of the platform")
-    parser.add_argument("--again", nargs="+", type=Path, metavar="JSON", help="earlier results, instead of measuring")
+    parser.add_argument(
+        "--env", action="append", default=[], metavar="NAME=VALUE", help="a setting of the platform"
+    )
+    parser.add_argument(
+        "--again", nargs="+", type=Path, metavar="JSON", help="earlier results, instead of measuring"
+    )
     parser.add_argument("--plot", type=Path, metavar="SVG", help="draw them")
-    parser.add_argument("--write-docs", action="store_true", help="put table and plot into docs/performance.*")
+    parser.add_argument(
+        "--write-docs", action="store_true", help="put table and plot into docs/performance.*"
+    )
     options = parser.parse_args()
     options.only = options.only.split(",") if options.only else list(MEASURES)
     if unknown := set(options.only) - set(MEASURES):
@@ -66,7 +74,9 @@ def _both(options: argparse.Namespace) -> None:
     words = [word for word in sys.argv[1:] if word != "--write-docs"]
     for server in ("daphne", "uvicorn"):
         before = set(RESULTS.glob("*.json"))
-        subprocess.run([sys.executable, "-m", "loadtests.bench", *words, "--server", server], check=True, cwd=ROOT)
+        subprocess.run(
+            [sys.executable, "-m", "loadtests.bench", *words, "--server", server], check=True, cwd=ROOT
+        )
         files += [str(file) for file in sorted(set(RESULTS.glob("*.json")) - before)]
     shown = ["--write-docs"] if options.write_docs else []
     subprocess.run([sys.executable, "-m", "loadtests.bench", "--again", *files, *shown], check=True, cwd=ROOT)
@@ -75,7 +85,11 @@ def _both(options: argparse.Namespace) -> None:
 def _measured(options: argparse.Namespace) -> Path:
     """Measure, and keep the results; the file."""
     at, began = datetime.now(UTC), time.monotonic()
-    result: dict[str, Any] = {"at": at.isoformat(timespec="seconds"), "server": options.server, "quick": options.quick}
+    result: dict[str, Any] = {
+        "at": at.isoformat(timespec="seconds"),
+        "server": options.server,
+        "quick": options.quick,
+    }
     result |= {"machine": machine.facts(ROOT), "measures": {}}
     RESULTS.mkdir(exist_ok=True)
     file = RESULTS / f"{at:%Y%m%dT%H%M%SZ}-{options.server}.json"

@@ -24,7 +24,11 @@ from loadtests.figures import CLIENT_LAG_MS, Pace, Stream, percentile, ratio, sp
 AT_ONCE = 32  # handshakes under way
 PATIENCE = 60.0  # s beyond the time that a load should take
 LAG_EVERY = 0.02
-DELTA, RESET, IGNORED = b'{"type":"delta"', b'{"type":"reset"', (b'{"type":"accepted"', b'{"type":"message"', b'{"type":"reconnect"')
+DELTA, RESET, IGNORED = (
+    b'{"type":"delta"',
+    b'{"type":"reset"',
+    (b'{"type":"accepted"', b'{"type":"message"', b'{"type":"reconnect"'),
+)
 Seat = Sequence[str]  # a conversation's id and a key that may use it
 
 
@@ -166,7 +170,9 @@ async def streams(to: Address, job: dict[str, Any]) -> dict[str, Any]:
     return {**result, **lag.stop(*result["window"])}
 
 
-async def _over_websocket(to: Address, job: dict[str, Any], readings: list[Reading]) -> list[Callable[[], None]]:
+async def _over_websocket(
+    to: Address, job: dict[str, Any], readings: list[Reading]
+) -> list[Callable[[], None]]:
     sockets = await _open(to, job["seats"])
 
     def prepared(socket: wire.WebSocket, reading: Reading) -> Callable[[], None]:
@@ -210,7 +216,9 @@ async def _open(to: Address, seats: Iterable[Seat]) -> list[wire.WebSocket]:
 
     async def one(number: int, conversation: str, key: str) -> wire.WebSocket:
         async with room:
-            return await wire.connect(to.host, to.port, f"/ws/{conversation}", {"Authorization": f"Bearer {key}"}, number)
+            return await wire.connect(
+                to.host, to.port, f"/ws/{conversation}", {"Authorization": f"Bearer {key}"}, number
+            )
 
     return await asyncio.gather(*(one(number, *seat) for number, seat in enumerate(seats)))
 
@@ -222,7 +230,7 @@ def _message(content: str) -> bytes:
 
 
 def _completion(to: Address, model: str, content: str, *, stream: bool, key: str = "bench") -> bytes:
-    body = {"model": model, "messages": [{"role": "user", "content": content}]}
+    body: dict[str, Any] = {"model": model, "messages": [{"role": "user", "content": content}]}
     if stream:
         body |= {"stream": True, "stream_options": {"include_usage": True}}
     return wire.post(to.name, "/v1/chat/completions", {"Authorization": f"Bearer {key}"}, orjson.dumps(body))
@@ -247,7 +255,9 @@ async def closed_loop(to: Address, job: dict[str, Any]) -> dict[str, Any]:
             name = uuid.uuid4().hex[-8:]
             try:
                 right = await asyncio.wait_for(ask(name), PATIENCE) == job["expected"].format(name=name)
-                took.append((now := time.monotonic(), now - asked)) if right else failed.append("another text")
+                took.append((now := time.monotonic(), now - asked)) if right else failed.append(
+                    "another text"
+                )
             except (wire.Refused, TimeoutError, KeyError, TypeError) as error:
                 failed.append(f"{type(error).__name__}: {error}"[:120])
                 await asyncio.sleep(0.1)
@@ -281,7 +291,7 @@ async def _ask_websocket(to: Address, job: dict[str, Any], seats: list[Seat]) ->
                 answer.set_result(event["reply"]["content"] if right else frame.decode()[:100])
 
         socket.on_text = take
-        socket.on_closed = lambda why: answer.done() or answer.set_exception(wire.Refused(why))
+        socket.on_closed = lambda why: take(0.0, orjson.dumps({"type": why}))
         if socket.closed:
             raise wire.Refused(socket.closed)
         socket.send(_message(question))
@@ -312,7 +322,9 @@ async def _ask_completions(to: Address, job: dict[str, Any], seats: list[Seat]) 
         if not stream:
             return str((await _json(connection, request))["choices"][0]["message"]["content"])
         _, body = await connection.ask(request)
-        events = [orjson.loads(line[6:]) for line in wire.joined(body).split(b"\n") if line.startswith(b"data: {")]
+        events = [
+            orjson.loads(line[6:]) for line in wire.joined(body).split(b"\n") if line.startswith(b"data: {")
+        ]
         return "".join(c["delta"].get("content") or "" for event in events for c in event["choices"])
 
     return ask
@@ -337,7 +349,9 @@ async def idle(to: Address, job: dict[str, Any]) -> dict[str, Any]:
         tell(event="open", at=opened, sockets=len(sockets))
         await asyncio.sleep(job["hold"])
         tell(event="held", at=time.monotonic(), sockets=len(sockets))
-        steps.append({"sockets": len(sockets), "opening_s": opened - began, **await _still_well(sockets, job)})
+        steps.append(
+            {"sockets": len(sockets), "opening_s": opened - began, **await _still_well(sockets, job)}
+        )
         began = time.monotonic()
     for socket in sockets:
         socket.close()
@@ -347,7 +361,11 @@ async def idle(to: Address, job: dict[str, Any]) -> dict[str, Any]:
 async def _still_well(sockets: list[wire.WebSocket], job: dict[str, Any]) -> dict[str, Any]:
     """Whether they are all open, and whether some that are asked answer."""
     live = Live(-1)
-    asked = [(socket, Reading(live)) for socket in sockets[:: max(1, len(sockets) // job["wake"])] if not socket.closed]
+    asked = [
+        (socket, Reading(live))
+        for socket in sockets[:: max(1, len(sockets) // job["wake"])]
+        if not socket.closed
+    ]
     for socket, reading in asked:
         socket.on_text, socket.on_closed = reading.take, reading.end
         reading.stream.asked_at = time.monotonic()

@@ -66,7 +66,9 @@ class Pace:
         return self.ttft + (self.tokens - 1) / self.tps
 
 
-def summed_up(streams: Sequence[Stream], began: Mapping[str, Sequence[float]], expected: str, pace: Pace) -> dict[str, Any]:
+def summed_up(
+    streams: Sequence[Stream], began: Mapping[str, Sequence[float]], expected: str, pace: Pace
+) -> dict[str, Any]:
     """One load. `began`: when the simulator got each request, by name; its schedule counts from there.
 
     `expected` is what the model says to a question that is `{name}`. `late` is the arrival of a token after the
@@ -75,10 +77,19 @@ def summed_up(streams: Sequence[Stream], began: Mapping[str, Sequence[float]], e
     faults = [
         fault
         for stream in streams
-        if (fault := stream.fault(expected.format(name=stream.name), pace.tokens, len(began.get(stream.name, ()))))
+        if (
+            fault := stream.fault(
+                expected.format(name=stream.name), pace.tokens, len(began.get(stream.name, ()))
+            )
+        )
     ]
     begin, end = window(streams)
-    late = [pair for stream in streams if stream.name in began for pair in lateness(stream, began[stream.name][-1], pace)]
+    late = [
+        pair
+        for stream in streams
+        if stream.name in began
+        for pair in lateness(stream, began[stream.name][-1], pace)
+    ]
     inside = [delay for at, delay in late if begin <= at <= end]
     first = [stream.arrivals[0] - stream.asked_at for stream in streams if stream.arrivals]
     asked = min(stream.asked_at for stream in streams)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import subprocess
 import time
 import urllib.request
@@ -33,13 +34,14 @@ def proxy(command: str, stand: Stand) -> Iterator[dict[str, Any]]:
     options = ("--config", str(file), "--host", "127.0.0.1", "--port", str(port), "--num_workers", "1")
     kept = ("PATH", "HOME", "LANG", "TMPDIR")
     environment = {name: os.environ[name] for name in kept if name in os.environ} | {"LITELLM_LOG": "ERROR"}
-    environment |= {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+    key = f"sk-{secrets.token_hex(16)}"  # it does not start without one
+    environment |= {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_MASTER_KEY": key}
     with (stand.data_dir / "litellm.log").open("wb") as log:
         process = subprocess.Popen([command, *options], env=environment, stdout=log, stderr=log)
     try:
         _wait(process, f"http://127.0.0.1:{port}/health/liveliness", stand.data_dir / "litellm.log")
         to = {"host": "127.0.0.1", "port": port}
-        yield {"to": to, "key": "bench", "model": MODEL, "version": _version(command)}
+        yield {"to": to, "key": key, "model": MODEL, "version": _version(command)}
     finally:
         process.terminate()
         try:

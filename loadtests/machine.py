@@ -74,10 +74,11 @@ def memory_kb(names: tuple[str, ...] = PLATFORM) -> dict[str, int]:
 
 
 def _pss_kb(pid: int) -> int:
-    with _may_have_ended():
+    try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
-    return 0
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0)
 
 
 class Sampler:
@@ -126,7 +127,7 @@ def facts(root: Path) -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": {name: version(name) for name in PACKAGES},
         "commit": git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain") else ""),
-        "load_before": round(os.getloadavg()[0], 2),
+        "busy_before_percent": psutil.cpu_percent(LOOK_EVERY),
     }
 
 

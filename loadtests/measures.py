@@ -69,7 +69,7 @@ def model_of(pace: Pace) -> str:
 
 
 def warm_up(stand: Stand, plan: Plan) -> None:
-    """So that everything is loaded and connected. Few streams: memory that many would leave behind is measured later."""
+    """So that everything is loaded and connected. Few streams: the memory of many is measured later."""
     _load(stand, Pace(0.0, TPS, 60), 20)
 
 
@@ -101,7 +101,9 @@ def _step(stand: Stand, plan: Plan, count: int, loads: list[Figures]) -> bool:
     load = _load(stand, _long(plan, count), count)
     load["why_not"] = holds(load)
     loads.append(load)
-    say(f"  {count} streams: {load['why_not'] or 'held'}, late p95 {load['window_late_ms']['p95'] or 0:.0f} ms")
+    say(
+        f"  {count} streams: {load['why_not'] or 'held'}, late p95 {load['window_late_ms']['p95'] or 0:.0f} ms"
+    )
     return not load["why_not"]
 
 
@@ -112,7 +114,13 @@ def _long(plan: Plan, count: int) -> Pace:
 
 def _load(stand: Stand, pace: Pace, count: int, *, direct: bool = False, **more: Any) -> Figures:
     """Streams side by side; `more` goes to the clients."""
-    job = {"kind": "streams", "count": count, "rate": RAMP, "pace": asdict(pace), "expected": expected(pace.tokens)}
+    job = {
+        "kind": "streams",
+        "count": count,
+        "rate": RAMP,
+        "pace": asdict(pace),
+        "expected": expected(pace.tokens),
+    }
     model = model_of(pace)
     where = {"to": stand.simulator, "seats": []} if direct else {"seats": stand.seats(count, model)}
     with Sampler() as sampler:
@@ -129,7 +137,9 @@ def first_token(stand: Stand, plan: Plan) -> Figures:
     count = live + int(rate * plan.first_token_seconds)
     direct = _load(stand, pace, count, direct=True, rate=rate, skip=live)
     through = _load(stand, pace, count, rate=rate, skip=live)
-    added = {name: through["first_token_ms"][name] - direct["first_token_ms"][name] for name in ("p50", "p95")}
+    added = {
+        name: through["first_token_ms"][name] - direct["first_token_ms"][name] for name in ("p50", "p95")
+    }
     return {"added_ms": added, "a_second": rate, "through": through, "direct": direct}
 
 
@@ -165,7 +175,9 @@ def memory(stand: Stand, plan: Plan) -> Figures:
 # --- Turns and requests ----------------------------------------------------------------------------------------
 def turns(stand: Stand, plan: Plan) -> Figures:
     """Whole turns, over WebSocket and over REST, and how many of them PostgreSQL has with what they used."""
-    found: Figures = {"direct": _closed_loop(stand, plan, plan.turn_clients, plan.turn_seconds, "direct", stream=True)}
+    found: Figures = {
+        "direct": _closed_loop(stand, plan, plan.turn_clients, plan.turn_seconds, "direct", stream=True)
+    }
     for way in ("ws", "rest"):
         model = f"sim-turns-{way},{NO_DELAY}"
         before = stand.settled(model)
@@ -176,14 +188,19 @@ def turns(stand: Stand, plan: Plan) -> Figures:
 
 
 def requests(stand: Stand, plan: Plan) -> Figures:
-    """Requests without streaming, by turns: to the simulator itself, through the platform, through the LiteLLM proxy."""
+    """Requests without streaming, by turns: to the simulator, through the platform, through LiteLLM."""
     with proxy(plan.litellm, stand) if plan.litellm else nullcontext() as litellm:
         ways = ["direct", "rest", *(["litellm"] if litellm else [])]
         rounds = [
-            {way: _closed_loop(stand, plan, plan.request_clients, plan.request_seconds, way, litellm=litellm) for way in ways}
+            {
+                way: _closed_loop(
+                    stand, plan, plan.request_clients, plan.request_seconds, way, litellm=litellm
+                )
+                for way in ways
+            }
             for _ in range(plan.rounds)
         ]
-    found = {way: _mean([one[way] for one in rounds]) for way in ways}
+    found: Figures = {way: _mean([one[way] for one in rounds]) for way in ways}
     for way in ways:
         found[way]["of_direct"] = ratio(found[way]["per_second"], found["direct"]["per_second"])
     if litellm:
@@ -203,7 +220,13 @@ def _closed_loop(
     stream: bool = False,
     litellm: Figures | None = None,
 ) -> Figures:
-    job: Figures = {"kind": "closed_loop", "clients": clients, "seconds": seconds, "warm_up": 2.0, "model": model}
+    job: Figures = {
+        "kind": "closed_loop",
+        "clients": clients,
+        "seconds": seconds,
+        "warm_up": 2.0,
+        "model": model,
+    }
     job |= {"expected": expected(SHORT), "seats": [], "way": "completions", "stream": stream}
     if way == "direct":
         job["to"] = stand.simulator

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 BEGIN, END = "<!-- bench:begin (written by `make bench ARGS=--write-docs`) -->", "<!-- bench:end -->"
+BUSY = 10  # percent of the CPU in use before a run from which on its figures are no more than preliminary
 Results = dict[str, dict[str, Any]]  # a result for each server
 Figures = Mapping[str, Any]
 PARTS = ("web", "worker", "beat", "valkey", "postgres", "simulator", "client")
@@ -59,7 +60,9 @@ ROWS: tuple[tuple[str, str, str, str, Callable[[Any], str], Callable[[Any], str]
         "2,000",
         "10,000",
         lambda m: f"{m['held']:,}",
-        lambda m: f"{number(m['steps'][-1]['each_kb'].get('web'))} kB of the web process each" if m["steps"] else "",
+        lambda m: (
+            f"{number(m['steps'][-1]['each_kb'].get('web'))} kB of the web process each" if m["steps"] else ""
+        ),
     ),
 )
 
@@ -99,14 +102,18 @@ def write_into(document: Path, results: Results) -> None:
 
 
 def _about(result: Figures) -> str:
-    machine, versions = result["machine"], result["machine"]["versions"]
-    server = f"{result['server']} {versions.get(result['server'], '')}"
-    busy = f", load average {machine['load_before']:g} before" if machine["load_before"] >= 0.5 else ""
-    return (
-        f"{server}, Python {machine['python']}; {machine['cores']} cores, {machine['memory_gb']} GB, {machine['system']}"
-        f"{busy}; commit {machine['commit']}, {result['at'][:16].replace('T', ' ')} UTC, {result.get('seconds', 0):.0f} s"
-        f"{'; the small form' if result['quick'] else ''}.  "
-    )
+    machine, server = result["machine"], result["server"]
+    words = [
+        f"{server} {machine['versions'].get(server, '')}, Python {machine['python']}",
+        f"{machine['cores']} cores, {machine['memory_gb']} GB, {machine['system']}",
+        f"commit {machine['commit']}",
+        f"{result['at'][:16].replace('T', ' ')} UTC",
+    ]
+    if machine["busy_before_percent"] >= BUSY:
+        words.append(f"**preliminary: {machine['busy_before_percent']:.0f} % of the CPU was in use before**")
+    if result["quick"]:
+        words.append("the small form")
+    return "; ".join(words) + ".  "
 
 
 def _targets(results: Results) -> str:
@@ -135,7 +142,8 @@ def _beside(measure: Figures) -> str:
 
 
 def _streams(measure: Figures) -> str:
-    heads = "streams|all live|late p50|late p95|p95 of all|first p95|CPU web|worker|valkey|postgres|simulator|client|holds"
+    heads = "streams|all live|late p50|late p95|p95 of all|first p95|CPU web|worker|valkey|postgres"
+    heads += "|simulator|client|holds"
     rows = []
     for load in [*measure["loads"], measure["direct"]]:
         direct = load is measure["direct"]
@@ -145,7 +153,10 @@ def _streams(measure: Figures) -> str:
             [
                 f"{load['streams']}{' direct' if direct else ''}",
                 f"{load['together_s']:.0f} s",
-                *(f"{number(value)} ms" for value in (late["p50"], late["p95"], load["overall_late_ms"]["p95"])),
+                *(
+                    f"{number(value)} ms"
+                    for value in (late["p50"], late["p95"], load["overall_late_ms"]["p95"])
+                ),
                 f"{number(load['first_token_ms']['p95'])} ms",
                 *(number(cpu.get(part), 1) for part in PARTS if part != "beat"),
                 verdict + (" (clients late)" if load["client_too_late"] else ""),
@@ -155,7 +166,15 @@ def _streams(measure: Figures) -> str:
 
 
 def _closed_loops(measure: Figures) -> str:
-    heads = ["load", "clients", "a second", "p50", "p95", "failed", *(f"CPU {p}" if p == "web" else p for p in PARTS)]
+    heads = [
+        "load",
+        "clients",
+        "a second",
+        "p50",
+        "p95",
+        "failed",
+        *(f"CPU {p}" if p == "web" else p for p in PARTS),
+    ]
     rows = [
         [
             way,
@@ -182,14 +201,27 @@ def _memory(measure: Figures) -> str:
         "each stream": measure["each_kb_by_part"],
     }
     rows = [
-        [what, *(number(kb.get(name, 0), int(what == "each stream")) for name in names), number(sum(kb.values()))]
+        [
+            what,
+            *(number(kb.get(name, 0), int(what == "each stream")) for name in names),
+            number(sum(kb.values())),
+        ]
         for what, kb in shown.items()
     ]
     return table(heads, rows)
 
 
 def _idle(measure: Figures) -> str:
-    heads = ["sockets", "opened in", "still open", "pings each", "answered", "first token p95", "web kB each", "all kB each"]
+    heads = [
+        "sockets",
+        "opened in",
+        "still open",
+        "pings each",
+        "answered",
+        "first token p95",
+        "web kB each",
+        "all kB each",
+    ]
     heads += ["CPU web", "CPU all"]
     rows = [
         [

@@ -73,7 +73,9 @@ class Stand:
         total = 0
         for slug in TENANTS:
             with tenancy.in_tenant(cast.state(slug).ref):
-                rows = Reply.objects.filter(conversation__model=model, status="completed", output_tokens__gt=0)
+                rows = Reply.objects.filter(
+                    conversation__model=model, status="completed", output_tokens__gt=0
+                )
                 total += rows.count()
         return total
 
@@ -95,7 +97,9 @@ class Stand:
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT)
         try:
             assert process.stdin is not None and process.stdout is not None
-            process.stdin.write(json.dumps({"simulator": self.simulator, "to": self.platform, **job}).encode())
+            process.stdin.write(
+                json.dumps({"simulator": self.simulator, "to": self.platform, **job}).encode()
+            )
             process.stdin.close()
             for line in process.stdout:
                 told = json.loads(line)
@@ -115,7 +119,9 @@ def standing(server: str, data_dir: Path, more: Mapping[str, str]) -> Iterator[S
     _raise_file_limit()
     for name in ("DATABASE_URL", "DATABASE_ADMIN_URL", "REDIS_URL", "OPENAI_API_KEY", "ANTHROPIC_API_KEY"):
         os.environ.pop(name, None)
-    os.environ.update(DATA_DIR=str(data_dir), DJANGO_SETTINGS_MODULE="chatplatform.settings", LOG_LEVEL="WARNING")
+    os.environ.update(
+        DATA_DIR=str(data_dir), DJANGO_SETTINGS_MODULE="chatplatform.settings", LOG_LEVEL="WARNING"
+    )
     import django
 
     django.setup()

@@ -129,7 +129,9 @@ class Http(asyncio.Protocol):
         self._answer: asyncio.Future[tuple[int, bytes]]
         self._transport: asyncio.Transport
         self._received = bytearray()
-        self._head: tuple[int, int, int] | None = None  # status, where the body begins, where it ends (-1: chunked)
+        self._head: tuple[int, int, int] | None = (
+            None  # status, where the body begins, where it ends (-1: chunked)
+        )
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -181,7 +183,11 @@ async def open_http(host: str, port: int) -> Http:
 
 
 def head_of(method: str, path: str, host: str, headers: Mapping[str, str]) -> bytes:
-    lines = [f"{method} {path} HTTP/1.1", f"Host: {host}", *(f"{name}: {value}" for name, value in headers.items())]
+    lines = [
+        f"{method} {path} HTTP/1.1",
+        f"Host: {host}",
+        *(f"{name}: {value}" for name, value in headers.items()),
+    ]
     return "\r\n".join([*lines, "", ""]).encode()
 
 

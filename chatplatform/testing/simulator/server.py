@@ -15,6 +15,7 @@ from aiohttp import web
 from chatplatform.llm.tokens import count_pieces
 
 from .answers import Answer, compose, embed
+from .pace import WHEEL, Wheel
 from .playback import Player
 from .settings import Settings, parse_fault
 from .wire import Wire
@@ -89,6 +90,7 @@ def build_app(settings: Settings) -> web.Application:
     """The application. Run it with ``handler_cancellation``, so that it notices clients that leave."""
     app = web.Application(client_max_size=64 * 1024 * 1024)
     app[STATE] = State(settings)
+    app[WHEEL] = Wheel()
     app.add_routes(
         [
             web.post("/v1/chat/completions", _chat_completions),
