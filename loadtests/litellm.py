@@ -17,7 +17,10 @@ import orjson
 from loadtests.stand import Stand
 
 START_WITHIN = 90.0  # s
-MODEL = "sim-tokens=50,ttft=0,tps=0"
+NAME, MODEL = (
+    "bench",
+    "sim-tokens=50,ttft=0,tps=0",
+)  # a comma in a name would be a list of models to the proxy
 
 
 @contextmanager
@@ -29,7 +32,7 @@ def proxy(command: str, stand: Stand) -> Iterator[dict[str, Any]]:
     file = stand.data_dir / "litellm.json"  # JSON is YAML
     backend = {"model": f"openai/{MODEL}", "api_base": url, "api_key": "simulated"}
     settings = {"num_retries": 0, "telemetry": False, "set_verbose": False}
-    models = [{"model_name": MODEL, "litellm_params": backend}]
+    models = [{"model_name": NAME, "litellm_params": backend}]
     file.write_bytes(orjson.dumps({"model_list": models, "litellm_settings": settings}))
     options = ("--config", str(file), "--host", "127.0.0.1", "--port", str(port), "--num_workers", "1")
     kept = ("PATH", "HOME", "LANG", "TMPDIR")
@@ -41,7 +44,7 @@ def proxy(command: str, stand: Stand) -> Iterator[dict[str, Any]]:
     try:
         _wait(process, f"http://127.0.0.1:{port}/health/liveliness", stand.data_dir / "litellm.log")
         to = {"host": "127.0.0.1", "port": port}
-        yield {"to": to, "key": key, "model": MODEL, "version": _version(command)}
+        yield {"to": to, "key": key, "model": NAME, "version": _version(command)}
     finally:
         process.terminate()
         try:

@@ -245,7 +245,7 @@ def _closed_loop(
 def _mean(rounds: list[Figures]) -> Figures:
     """Of several rounds of the same; what failed is added up."""
     first, times = rounds[0], len(rounds)
-    took = {name: sum(one["took_ms"][name] for one in rounds) / times for name in ("p50", "p95")}
+    took = {name: sum(one["took_ms"][name] or 0.0 for one in rounds) / times for name in ("p50", "p95")}
     return {
         **first,
         "done": sum(one["done"] for one in rounds),
