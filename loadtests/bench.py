@@ -50,6 +50,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--streams", help="numbers of live streams to try, with commas")
     parser.add_argument("--sockets", help="numbers of idle sockets to try, with commas")
     parser.add_argument("--litellm", default="", metavar="PROGRAM", help="the LiteLLM proxy to compare with")
+    parser.add_argument("--py-spy", default="", metavar="PROGRAM", help="py-spy, for the profile")
     parser.add_argument(
         "--env", action="append", default=[], metavar="NAME=VALUE", help="a setting of the platform"
     )

@@ -22,6 +22,7 @@ from loadtests import wire
 from loadtests.figures import CLIENT_LAG_MS, Pace, Stream, percentile, ratio, spread, summed_up
 
 AT_ONCE = 32  # handshakes under way
+TRIES = 3  # to open a socket
 PATIENCE = 60.0  # s beyond the time that a load should take
 LAG_EVERY = 0.02
 DELTA, RESET, IGNORED = (
@@ -175,7 +176,9 @@ async def _over_websocket(
 ) -> list[Callable[[], None]]:
     sockets = await _open(to, job["seats"])
 
-    def prepared(socket: wire.WebSocket, reading: Reading) -> Callable[[], None]:
+    def prepared(socket: wire.WebSocket | str, reading: Reading) -> Callable[[], None]:
+        if isinstance(socket, str):
+            return lambda: reading.end(socket)
         socket.on_text, socket.on_closed = reading.take, reading.end
         return lambda: socket.send(_message(reading.stream.name))
 
@@ -210,15 +213,20 @@ async def _began(simulator: Address) -> dict[str, list[float]]:
     return began
 
 
-async def _open(to: Address, seats: Iterable[Seat]) -> list[wire.WebSocket]:
-    """A socket for each seat."""
+async def _open(to: Address, seats: Iterable[Seat]) -> list[wire.WebSocket | str]:
+    """A socket for each seat, or why there is none; each is tried three times."""
     room = asyncio.Semaphore(AT_ONCE)
 
-    async def one(number: int, conversation: str, key: str) -> wire.WebSocket:
-        async with room:
-            return await wire.connect(
-                to.host, to.port, f"/ws/{conversation}", {"Authorization": f"Bearer {key}"}, number
-            )
+    async def one(number: int, conversation: str, key: str) -> wire.WebSocket | str:
+        path, headers, why = f"/ws/{conversation}", {"Authorization": f"Bearer {key}"}, ""
+        for _ in range(TRIES):
+            async with room:
+                try:
+                    return await wire.connect(to.host, to.port, path, headers, number)
+                except (wire.Refused, OSError) as error:
+                    why = str(error)
+            await asyncio.sleep(1)
+        return why
 
     return await asyncio.gather(*(one(number, *seat) for number, seat in enumerate(seats)))
 
@@ -278,7 +286,10 @@ async def closed_loop(to: Address, job: dict[str, Any]) -> dict[str, Any]:
 
 async def _ask_websocket(to: Address, job: dict[str, Any], seats: list[Seat]) -> Ask:
     """Takes turns between its conversations, so that none grows long."""
-    sockets = itertools.cycle(await _open(to, seats))
+    opened = [socket for socket in await _open(to, seats) if isinstance(socket, wire.WebSocket)]
+    if not opened:
+        raise wire.Refused("no socket could be opened")
+    sockets = itertools.cycle(opened)
 
     async def ask(question: str) -> str:
         socket = next(sockets)
@@ -342,16 +353,23 @@ async def idle(to: Address, job: dict[str, Any]) -> dict[str, Any]:
     """A socket for each seat, held for `hold` seconds; then a message in `wake` of them, all at once."""
     began = time.monotonic()
     sockets: list[wire.WebSocket] = []
+    refused: list[str] = []
     seats, steps = job["seats"], []
     for wanted in job["steps"]:
-        sockets += await _open(to, seats[len(sockets) : wanted])
+        found = await _open(to, seats[len(sockets) + len(refused) : wanted])
+        sockets += [socket for socket in found if isinstance(socket, wire.WebSocket)]
+        refused += [why for why in found if isinstance(why, str)]
         opened = time.monotonic()
         tell(event="open", at=opened, sockets=len(sockets))
         await asyncio.sleep(job["hold"])
         tell(event="held", at=time.monotonic(), sockets=len(sockets))
-        steps.append(
-            {"sockets": len(sockets), "opening_s": opened - began, **await _still_well(sockets, job)}
-        )
+        step = {
+            "sockets": wanted,
+            "opening_s": opened - began,
+            "refused": len(refused),
+            "faults": refused[-3:],
+        }
+        steps.append(step | await _still_well(sockets, job))
         began = time.monotonic()
     for socket in sockets:
         socket.close()
@@ -373,10 +391,9 @@ async def _still_well(sockets: list[wire.WebSocket], job: dict[str, Any]) -> dic
     await asyncio.wait([reading.ended for _, reading in asked], timeout=PATIENCE)
     seen = [reading.read_events() for _, reading in asked]
     right = [s for s in seen if s.ends == 1 and s.text == s.stored == job["expected"].format(name=s.name)]
-    reasons = sorted({socket.closed for socket in sockets if socket.closed})
     return {
         "alive": sum(not socket.closed for socket in sockets),
-        "closed": reasons[:5],
+        "closed": sorted({socket.closed for socket in sockets if socket.closed})[:5],
         "pings_each": percentile(sorted(socket.pings for socket in sockets), 50),
         "asked": len(asked),
         "answered": len(right),

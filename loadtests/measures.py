@@ -10,6 +10,7 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from loadtests import profile
 from loadtests.figures import Pace, holds, ratio
 from loadtests.litellm import proxy
 from loadtests.machine import PLATFORM, Sampler, cpu_per_thousand, memory_kb
@@ -39,7 +40,9 @@ class Plan:
     rounds: int = 2
     sockets: tuple[int, ...] = (2000, 10_000)
     hold: float = 35.0  # s; Daphne and uvicorn ping every 20
+    at_profile: int = 200
     litellm: str = ""
+    py_spy: str = ""
 
 
 QUICK = Plan(
@@ -288,6 +291,22 @@ def idle(stand: Stand, plan: Plan) -> Figures:
     return {"held": held, "note": note, **found}
 
 
+# --- A profile -------------------------------------------------------------------------------------------------
+def profiles(stand: Stand, plan: Plan) -> Figures:
+    """Where the time goes while replies stream. Watching costs some itself."""
+    if not plan.py_spy:
+        return {"note": "needs --py-spy"}
+    running: dict[str, Any] = {}
+
+    def on_event(event: Figures) -> None:
+        if event["event"] == "all_live":
+            running.update(profile.start(plan.py_spy, stand.data_dir))
+
+    load = _load(stand, _long(plan, plan.at_profile), plan.at_profile, on_event=on_event)
+    found = profile.finish(running, stand.data_dir)
+    return {"streams": plan.at_profile, "parts": found, "cpu_ms": load["cpu_ms"], "faults": load["faults"]}
+
+
 # In this order: memory first, while the platform has not yet carried much.
 MEASURES: dict[str, Callable[[Stand, Plan], Figures]] = {
     "memory": memory,
@@ -296,6 +315,7 @@ MEASURES: dict[str, Callable[[Stand, Plan], Figures]] = {
     "turns": turns,
     "requests": requests,
     "idle": idle,
+    "profile": profiles,
 }
 
 

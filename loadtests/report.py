@@ -241,12 +241,25 @@ def _idle(measure: Figures) -> str:
     return table(heads, rows) + (f"\n\n{measure['note']}" if measure.get("note") else "")
 
 
+def _profile(measure: Figures) -> str:
+    """By the innermost of our functions, all that it calls in libraries included."""
+    if "parts" not in measure:
+        return str(measure["note"])
+    found = [f"At {measure['streams']} streams."]
+    for part, profile in measure["parts"].items():
+        rows = [[f"`{name}`", f"{100 * share:.0f} %"] for name, share in profile["own"]]
+        heads = [f"{part}, {number(measure['cpu_ms'].get(part))} ms for 1,000 tokens", "share"]
+        found.append(table(heads, rows))
+    return "\n\n".join(found)
+
+
 DETAILS: dict[str, Callable[[Any], str]] = {
     "streams": _streams,
     "turns": _closed_loops,
     "requests": _closed_loops,
     "memory": _memory,
     "idle": _idle,
+    "profile": _profile,
 }
 DETAIL_TITLES = {
     "streams": "Live streams (CPU in ms for 1,000 tokens)",
@@ -254,6 +267,7 @@ DETAIL_TITLES = {
     "requests": "Requests without streaming (CPU in ms for each)",
     "memory": "Memory",
     "idle": "Idle sockets",
+    "profile": "Where the time goes",
 }
 
 

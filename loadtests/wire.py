@@ -48,11 +48,12 @@ class WebSocket(asyncio.Protocol):
             return
         line = head.split(b"\r\n", 1)[0].decode()
         if " 101 " not in line:
-            self.opened.set_exception(Refused(line))
+            self.closed = line
             self._transport.abort()
             return
         self._rest, self._data_received = b"", self._frames
-        self.opened.set_result(None)
+        if not self.opened.done():  # nobody waits any more
+            self.opened.set_result(None)
         if rest:
             self._frames(rest)
 

@@ -71,7 +71,7 @@ def test_after_a_reset_the_count_begins_again() -> None:
 
 def test_the_window_is_where_all_are_live() -> None:
     early, late = stream("a", 0.0), stream("b", 0.2)
-    assert window([early, late]) == (pytest.approx(0.7), pytest.approx(0.8))
+    assert list(window([early, late])) == pytest.approx([0.7, 0.8])
 
 
 def test_the_window_is_empty_if_one_never_began() -> None:
