@@ -40,7 +40,7 @@ lint: $(VENV)/.installed-dev ## Check style, types, imports, templates and migra
 docs: $(VENV)/.installed ## Write docs/settings.md and docs/commands.md anew, out of the code
 	$(BIN)/python -m chatplatform.management.document
 
-bench: $(VENV)/.installed ## Measure latency and throughput against the provider simulator
+bench: $(VENV)/.installed ## Measure every figure of docs/performance.md (ARGS="--only streams --server both")
 	@exec $(BIN)/python -m loadtests.bench $(ARGS)
 
 lock: $(VENV)/.installed-dev ## Pin the requirements anew, for all systems

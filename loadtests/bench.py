@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import subprocess
 import sys
 import tempfile
@@ -27,6 +28,7 @@ DOCUMENT, PICTURE = ROOT / "docs" / "performance.md", ROOT / "docs" / "performan
 
 def main() -> None:
     options = _options()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is stopped
     if options.server == "both":
         _both(options)
         return
@@ -63,6 +65,8 @@ def _options() -> argparse.Namespace:
     )
     options = parser.parse_args()
     options.only = options.only.split(",") if options.only else list(MEASURES)
+    if not options.py_spy:
+        options.only = [name for name in options.only if name != "profile"]
     if unknown := set(options.only) - set(MEASURES):
         parser.error(f"--only knows {', '.join(MEASURES)}, not {', '.join(sorted(unknown))}")
     options.env = dict(pair.split("=", 1) for pair in options.env)
@@ -122,7 +126,7 @@ def _measure_all(stand: Stand, options: argparse.Namespace, result: dict[str, An
 
 
 def _plan(options: argparse.Namespace) -> Plan:
-    plan = replace(QUICK if options.quick else Plan(), litellm=options.litellm)
+    plan = replace(QUICK if options.quick else Plan(), litellm=options.litellm, py_spy=options.py_spy)
     if options.streams:
         plan = replace(plan, steps=_numbers(options.streams))
     return replace(plan, sockets=_numbers(options.sockets)) if options.sockets else plan
