@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import shutil
 import sys
@@ -29,6 +30,8 @@ def main() -> int:
     options = parser.parse_args()
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "chatplatform.settings")
     django.setup()
+    # The simulator's callers get killed: that is as meant.
+    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
     if options.seed is not None:
         seeds = [options.seed]
     else:

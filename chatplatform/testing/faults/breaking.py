@@ -9,9 +9,10 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+from chatplatform.embedded.program import signal_group
 from chatplatform.testing.faults.network import Network
 from chatplatform.testing.faults.schedule import Fault, Kind, Plan
-from chatplatform.testing.stage import WORKERS, Stage, signal_group
+from chatplatform.testing.stage import WORKERS, Stage
 
 POLL, BACK_OFF = 0.1, 0.3  # s
 GRACE = 12.0  # s that a process may take to end after SIGTERM

@@ -10,12 +10,18 @@ from pathlib import Path
 # What may be logged with a traceback or as an error while things break. Each has its reason; keep this short.
 EXPECTED: tuple[tuple[str, str], ...] = (
     (
-        r"^channels_redis.pubsub: Unexpected exception in receive task: .* redis\.exceptions\.\w+:",
+        r"^channels_redis.pubsub: Unexpected exception in receive task: .* redis\.exceptions\.",
         "Valkey is away",
     ),
     (r"^celery.worker.consumer.consumer: consumer: Cannot connect to redis", "Valkey is away"),
     (r"^celery.worker.request: Couldn't ack .* redis\.exceptions\.\w+:", "Valkey went while the job ran"),
     (r"^celery.beat: Message Error: Couldn't apply scheduled task .* connecting to", "Valkey is away"),
+    (
+        r"^celery.app.trace: Task conversations\.\w+\[…\] raised unexpected: .*(couldn't get a connection|terminat|"
+        r"connection (failed|is lost)|closed the connection|shutting down|starting up)",
+        "PostgreSQL is away",
+    ),
+    (r"^chatplatform.api: database_unavailable", "PostgreSQL is away"),
     (
         r"^django.request: (Bad Gateway|Service Unavailable|Gateway Timeout): ",
         "what the caller was answered, too",

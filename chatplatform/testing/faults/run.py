@@ -87,6 +87,7 @@ async def _run(plan: Plan, stage: Stage) -> Result:
             settled = await _settle(stage, visitors, visits, evidence)
             breaker.tell(f"settled after {settled:.1f} s")
             await collect(stage, network.port, visitors, evidence)
+            breaker.tell("all is collected")
         finally:
             supervising.cancel()
             await asyncio.gather(supervising, *visits, return_exceptions=True)

@@ -71,12 +71,15 @@ class Talker(Visitor):
             if self.said is None:
                 await self._next(socket)
             elif not self.said.replies:
-                self.doing = f"asking {self.said.content!r}"
-                frame = {"content": self.said.content, "client_id": self.said.key, "use_cache": False}
-                await self._send(socket, type="message", **frame)
-                await self.until(lambda said=self.said: bool(said.replies), ACCEPTED_WITHIN)
+                await self._say(socket, self.said)
             else:
                 await self._read(socket, self.views[next(iter(self.said.replies))])
+
+    async def _say(self, socket: ClientConnection, said: Said) -> None:
+        self.doing = f"asking {said.content!r}"
+        frame = {"content": said.content, "client_id": said.key, "use_cache": False}
+        await self._send(socket, type="message", **frame)
+        await self.until(lambda: bool(said.replies), ACCEPTED_WITHIN)
 
     async def _next(self, socket: ClientConnection) -> None:
         if self.around.stop.is_set():
