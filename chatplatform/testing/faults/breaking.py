@@ -31,6 +31,7 @@ class Breaker:
     began: float = field(default_factory=time.monotonic)
     diary: list[str] = field(default_factory=list)
     surprises: list[str] = field(default_factory=list)
+    _going: set[str] = field(default_factory=set)  # servers that are being restarted now
 
     def tell(self, what: str) -> None:
         """Write into the diary."""
@@ -88,8 +89,6 @@ class Breaker:
         return f"{name} goes on"
 
     # --- Servers -----------------------------------------------------------------------------------------------
-    _going: set[str] = field(default_factory=set)  # servers that are being restarted now
-
     async def restart(self, name: str, number: signal.Signals, away: float) -> str:
         """End a server by a signal to its main process, and start it some seconds after it has gone."""
         if name in self._going:

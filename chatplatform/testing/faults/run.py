@@ -88,6 +88,8 @@ async def _run(plan: Plan, stage: Stage) -> Result:
             breaker.tell(f"settled after {settled:.1f} s")
             await collect(stage, network.port, visitors, evidence)
             breaker.tell("all is collected")
+            if supervising.done():
+                supervising.result()
         finally:
             supervising.cancel()
             await asyncio.gather(supervising, *visits, return_exceptions=True)

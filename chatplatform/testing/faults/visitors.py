@@ -44,7 +44,8 @@ class Visitor:
 
     def __init__(self, number: int, tenant: str, around: Surroundings, random: Random) -> None:
         self.name, self.tenant = f"{self.kind}-{number}", tenant
-        self.around, self.random = around, random
+        # What it intends is drawn apart from how long it waits, which depends on the machine.
+        self.around, self.random, self.dice = around, random, Random(random.random())
         self.headers = {"Authorization": f"Bearer {around.keys[tenant]}"}
         self.conversation = ""
         self.doing = "nothing yet"
@@ -106,7 +107,7 @@ class Visitor:
         return uuid.UUID(int=self.random.getrandbits(128)).hex
 
     async def pause(self, longest: float) -> None:
-        await asyncio.sleep(self.random.uniform(0.1, longest))
+        await asyncio.sleep(self.dice.uniform(0.1, longest))
 
     async def until(self, ready: Callable[[], bool], seconds: float | None = None) -> None:
         """Wait until that is true of what was seen, for some seconds at most."""
@@ -267,7 +268,7 @@ class Streaming(Visitor):
         view = next(iter(views.values()))
         while not view.ended:
             self.doing = f"reading {view.reply_id}"
-            if self.random.random() < 0.3:
+            if self.dice.random() < 0.3:
                 await self.stream("POST", path, body, headers, view_for)
                 await self.pause(0.3)
             else:
