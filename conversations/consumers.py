@@ -33,7 +33,8 @@ from conversations.streaming.reader import Cursor
 from tenants.auth.principal import Principal
 
 log = structlog.get_logger("conversations.socket")
-MALFORMED, TOO_MANY = 4400, 4429
+# Daphne refuses 1011, which would say that something failed here; what the client is to do is the same.
+MALFORMED, TOO_MANY, RESTARTING = 4400, 4429, 4503
 LARGEST_FRAME = (
     700_000  # characters: 100,000 bytes of text, each escaped as \\uXXXX, and the rest of the frame
 )
@@ -246,7 +247,7 @@ class Conversation(Refusing):
             raise
         except Exception:
             log.exception("socket_sender_failed")
-            await self.close(1011)
+            await self.close(RESTARTING)
 
     async def _live(self, event: Event) -> None:
         cursor = self._cursor(event.reply_id)

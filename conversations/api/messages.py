@@ -76,9 +76,14 @@ class Messages(AsyncApiView):
         """The turn; with an Idempotency-Key the one that the key began, or the refusal that it got then."""
         if "Idempotency-Key" not in request.headers:
             return self._begin(request, conversation_id)
-        record, fresh = idempotency.claim(self.principal, request)
-        if not fresh:
-            return idempotency.kept(record) or _replayed(record, _streamed(request))
+        # In one transaction: a process that dies on the way leaves no key behind that nobody will ever answer.
+        with transaction.atomic():
+            record, fresh = idempotency.claim(self.principal, request)
+            if fresh:
+                return self._begin_once(record, request, conversation_id)
+        return idempotency.kept(record) or _replayed(record, _streamed(request))
+
+    def _begin_once(self, record: Any, request: Request, conversation_id: UUID) -> Accepted | Response:
         try:
             with transaction.atomic():
                 accepted = self._begin(request, conversation_id)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from chatplatform import jobs
+from chatplatform.api.problem import DATABASE_GONE
 from conversations import selectors
 from conversations.models import Reply
 from conversations.streaming import event_log, events
@@ -39,7 +40,15 @@ class Cursor:
 
 
 async def replay(cursor: Cursor) -> list[Event]:
-    """What a reader has missed since its cursor. Notes it on the cursor."""
+    """What a reader has missed since its cursor; nothing, for now, if nobody can tell. Notes it on the cursor."""
+    try:
+        return await _missed(cursor)
+    except DATABASE_GONE:
+        cursor.behind = True  # looked at again at the next event, or after a silence
+        return []
+
+
+async def _missed(cursor: Cursor) -> list[Event]:
     try:
         logged = await event_log.read(cursor.reply_id, cursor.value or None)
     except event_log.RedisError:

@@ -8,12 +8,13 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from django.db import OperationalError
 from django.test.utils import override_settings
 from redis import Redis
 
 from chatplatform import embedded, tenancy
 from chatplatform.tenancy import TenantRef
-from conversations import consumers, sockets
+from conversations import consumers, selectors, sockets
 from conversations.consumers import Conversation
 from conversations.services import handshake
 from conversations.streaming import event_log, reader
@@ -234,3 +235,15 @@ async def test_all_sockets_of_a_suspended_tenant_are_closed_although_one_fails(
     for task in serving:
         task.cancel()
     await asyncio.gather(*serving, return_exceptions=True)
+
+
+async def test_a_reader_outlives_an_outage_of_both_servers(
+    valkey: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(reply_id: UUID) -> None:
+        raise OperationalError("couldn't get a connection")
+
+    monkeypatch.setattr(selectors, "reply_or_none", away)
+    cursor = reader.Cursor(str(uuid4()), "5-0")  # whose log is gone
+    assert await reader.replay(cursor) == []
+    assert (cursor.value, cursor.behind) == ("5-0", True)  # so that it looks again

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from typing import Any
 
+from django.db import transaction
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from rest_framework.request import Request
@@ -62,10 +63,12 @@ class ApiView(ScopedView):
     def _once(
         self, handler: Callable[..., Response], request: Request, *args: Any, **kwargs: Any
     ) -> Response:
-        record, answer = idempotency.begin(self.principal, request, shared=self.platform_wide)
-        if answer is not None:
-            return answer
-        return idempotency.keep(record, lambda: handler(request, *args, **kwargs), self.handle_exception)
+        # In one transaction: a process that dies on the way leaves no key behind that nobody will ever answer.
+        with transaction.atomic():
+            record, answer = idempotency.begin(self.principal, request, shared=self.platform_wide)
+            if answer is not None:
+                return answer
+            return idempotency.keep(record, lambda: handler(request, *args, **kwargs), self.handle_exception)
 
 
 class AsyncApiView(ScopedView):

@@ -121,7 +121,9 @@ async def _answer(request: web.Request, wire: Wire) -> web.StreamResponse:
         answer = compose(wire.parse(await _body(request, state)), state.settings, state.counts["requests"])
     except (ValueError, KeyError, TypeError) as exc:
         return web.json_response(wire.failure(400, "invalid_request_error", str(exc)), status=400)
-    return await _play(Player(request, wire, _with_queued_fault(answer, state)), answer, state)
+    answer = _with_queued_fault(answer, state)
+    state.requests[-1]["fault"] = answer.settings.fault
+    return await _play(Player(request, wire, answer), answer, state)
 
 
 async def _body(request: web.Request, state: State) -> dict[str, Any]:
@@ -131,7 +133,8 @@ async def _body(request: web.Request, state: State) -> dict[str, Any]:
     state.note_connection(request)
     state.counts["requests"] += 1
     at = asyncio.get_running_loop().time()
-    state.requests.append({"path": request.path, "at": at, "body": body})
+    number = state.counts["requests"]
+    state.requests.append({"path": request.path, "at": at, "number": number, "fault": "", "body": body})
     return body
 
 
