@@ -106,13 +106,14 @@ async def ask(turn: Turn) -> Outcome:
 
 async def _stream(turn: Turn) -> Finished:
     request = replace(turn.request, model=turn.model)
-    async with aclosing(gateway().stream(request)) as stream:
-        async for event in stream:
-            if isinstance(event, TextDelta):
-                turn.first_token_at = turn.first_token_at or timezone.now()
-                turn.writer.add(event.text)
-            elif isinstance(event, Finished):
-                return event
+    async with aclosing(gateway().stream_batches(request)) as batches:
+        async for batch in batches:
+            for event in batch:
+                if isinstance(event, TextDelta):
+                    turn.first_token_at = turn.first_token_at or timezone.now()
+                    turn.writer.add(event.text)
+                elif isinstance(event, Finished):
+                    return event
     raise errors.Truncated(provider=turn.model.provider, model=turn.model.name)
 
 
