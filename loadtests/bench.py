@@ -34,7 +34,6 @@ CLIENTS = 32
 HEADS = "load|first token p50|p95|tokens/s|of direct|late p50|p95|CPU web|worker|faulty".split("|")
 # As shipped, but for the provider's address.
 SHIPPED = {
-    "WORKER_THREADS": "256",
     "RECONCILE_EVERY": "3",
     "LEASE_SECONDS": "6",
     "INTER_TOKEN_TIMEOUT": "20",
