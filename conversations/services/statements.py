@@ -138,7 +138,7 @@ def settle(reply: Reply, content: str) -> bool:
 def checkpoint(texts: Collection[tuple[UUID, int, str]]) -> None:
     """Keep the texts so far, each (reply id, attempt, text), of replies of the current tenant."""
     replies, attempts, contents = zip(*texts, strict=True)
-    sealed = [bytes(_prepared(Message, "content", content)) for content in contents]
+    sealed = [_prepared(Message, "content", content) for content in contents]
     _run(CHECKPOINT, {"replies": list(replies), "attempts": list(attempts), "contents": sealed})
 
 
