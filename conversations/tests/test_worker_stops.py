@@ -112,28 +112,6 @@ async def test_a_second_signal_hurries(stage: Stage) -> None:
     assert (stored["status"], stored["attempts"]) == ("completed", 2)
 
 
-async def test_many_deploys_are_not_many_deaths(stage: Stage) -> None:
-    """A reply may be handed back more often than it may die (three times, here)."""
-    give_grace(stage, 0)
-    async with turn(stage, model="sim-tps=10,tokens=150") as under_way:
-        for deploy in range(4):
-            await under_way.over_ws.words(3)
-            worker = stage.worker_of(under_way.reply_id)
-            stage.signal(worker, signal.SIGTERM)
-            assert await stopped(stage, worker) == 0
-            stage.start(worker)
-            await under_way.over_ws.until(lambda seen, n=deploy: len(seen.resets) > n)  # type: ignore[misc]
-        rows = stage.rows(
-            "SELECT attempt, handed_back FROM conversations_work WHERE id = %s", under_way.reply_id
-        )
-        assert rows == [(5, 4)]
-        url = f"{under_way.chat.url}/replies/{under_way.reply_id}/cancel"
-        async with under_way.chat.session.post(url, headers=under_way.chat.headers) as answer:
-            assert answer.status == 202
-        stored = await under_way.agree()
-    assert stored["status"] == "cancelled"
-
-
 async def test_nothing_is_lost_if_the_broker_is_away_meanwhile(stage: Stage) -> None:
     give_grace(stage, 0.3)
     async with turn(stage, model="sim-tps=30,tokens=120") as under_way:
