@@ -31,7 +31,7 @@ class Channel(redis.Channel):
     kombu raises AttributeError there, which Celery takes for a reason to end the worker, instead of reconnecting.
     """
 
-    brpop_timeout = 0.5
+    brpop_timeout = 0.5  # type: ignore[assignment]
 
     def _connparams(self, asynchronous: bool = False) -> Any:
         if getattr(self.connection, "client", None) is None:

@@ -52,7 +52,7 @@ def broker_of(stage: Stage) -> Celery:
 def listening(stage: Stage, count: int) -> bool:
     """Whether so many workers answer over the broker."""
     with broker_of(stage) as broker:
-        return len(broker.control.ping(timeout=0.5, limit=count)) == count
+        return len(broker.control.ping(timeout=0.5, limit=count) or ()) == count
 
 
 async def stopped(stage: Stage, worker: str) -> int:
