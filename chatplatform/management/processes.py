@@ -30,11 +30,10 @@ def web() -> Program:
 
 
 def worker() -> Program:
-    """The Celery worker. Its threads wait for models most of the time, so there may be many."""
-    pool = ("--pool", "threads", "--concurrency", str(settings.WORKER_THREADS))
+    """The Celery worker. Who stops `make run` does not wait for replies: the next start goes on with them."""
     # Gossip and mingle find other workers; there are none, and looking for them takes a second.
     alone = ("--without-gossip", "--without-mingle")
-    return _celery("worker", "-n", worker_name(), *pool, *alone, grace=2.5)
+    return _celery("worker", "-n", worker_name(), *alone, grace=2.5, WORKER_GRACE_SECONDS="0.5")
 
 
 def beat() -> Program:
@@ -97,12 +96,13 @@ def urls() -> dict[str, str]:
     }
 
 
-def _celery(command: str, *arguments: str, grace: float) -> Program:
+def _celery(command: str, *arguments: str, grace: float, **more: str) -> Program:
     application = ("--quiet", "-A", "chatplatform")
-    return _python(command, "celery", *application, command, *arguments, grace=grace)
+    return _python(command, "celery", *application, command, *arguments, grace=grace, **more)
 
 
-def _python(name: str, module: str, *arguments: str, grace: float) -> Program:
+def _python(name: str, module: str, *arguments: str, grace: float, **more: str) -> Program:
+    """`more` goes into the environment."""
     environment = {
         **os.environ,
         "DJANGO_SETTINGS_MODULE": os.environ.get("DJANGO_SETTINGS_MODULE", "chatplatform.settings"),
@@ -110,6 +110,7 @@ def _python(name: str, module: str, *arguments: str, grace: float) -> Program:
         # In the foreground a person reads the logs, and wants them at once.
         "LOG_FORMAT": os.environ.get("LOG_FORMAT", "console"),
         "PYTHONUNBUFFERED": "1",
+        **more,
     }
     command = (sys.executable, "-m", module, *arguments)
     return Program(name, command, environment=environment, directory=Path(settings.BASE_DIR), grace=grace)

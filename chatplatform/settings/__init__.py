@@ -110,9 +110,19 @@ CHANNEL_LAYERS = {
 }
 
 # --- Celery ----------------------------------------------------------------------------------------------------
-WORKER_THREADS = env.number(
-    "WORKER_THREADS", 256, meaning="Replies one worker process carries at once (each waits in a thread)"
+WORKER_CAPACITY = env.number(
+    "WORKER_CAPACITY", 1000, meaning="Replies that one worker process carries at once, all in one event loop"
 )
+WORKER_THREADS = env.number(
+    "WORKER_THREADS", 8, meaning="Threads of a worker process for other jobs (mails, births of tenants)"
+)
+WORKER_GRACE_SECONDS = env.decimal(
+    "WORKER_GRACE_SECONDS",
+    20,
+    meaning="Seconds that replies have to end after SIGTERM to their worker; then others take them over",
+)
+CELERY_WORKER_POOL = "chatplatform.pool:TaskPool"
+CELERY_WORKER_CONCURRENCY = WORKER_CAPACITY
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_ACKS_LATE = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
@@ -133,11 +143,6 @@ LEASE_SECONDS = env.decimal(
 )
 MAX_ATTEMPTS = env.number("MAX_ATTEMPTS", 5, meaning="Attempts at one reply before it fails for good")
 CELERY_BEAT_SCHEDULE = {
-    "reconcile-replies": {
-        "task": "conversations.reconcile_replies",
-        "schedule": RECONCILE_EVERY,
-        "options": {"expires": RECONCILE_EVERY * 2},
-    },
     "pick-up-births": {"task": "tenants.pick_up_births", "schedule": 20, "options": {"expires": 20}},
     "expire-idempotency-records": {"task": "tenants.expire_idempotency_records", "schedule": 3600},
 }

@@ -89,10 +89,8 @@ def _celery(*arguments: str) -> list[str]:
 
 
 def _worker(name: str) -> Callable[[Live], list[str]]:
-    pool = ("--pool", "threads", "--without-gossip", "--without-mingle")
-    return lambda live: _celery(
-        "worker", "-n", f"{name}-{live.port}@test", "--concurrency", live.environment["WORKER_THREADS"], *pool
-    )
+    alone = ("--without-gossip", "--without-mingle")
+    return lambda live: _celery("worker", "-n", f"{name}-{live.port}@test", *alone)
 
 
 def _daphne(live: Live) -> list[str]:
@@ -142,7 +140,6 @@ def running_platform(
             "RECONCILE_EVERY": str(BEAT_EVERY),
             "INTER_TOKEN_TIMEOUT": "3",
             "LEASE_SECONDS": "3",
-            "WORKER_THREADS": "64",
             "LOG_LEVEL": "INFO",
             "LOG_FORMAT": "json",
             **(environment or {}),

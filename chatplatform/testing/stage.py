@@ -146,7 +146,6 @@ def _environment(data_dir: Path, simulator: Simulator) -> dict[str, str]:
         "LEASE_SECONDS": str(LEASE),
         "RECONCILE_EVERY": str(RECONCILE),
         "MAX_ATTEMPTS": "3",
-        "WORKER_THREADS": "32",
         "LOG_LEVEL": "INFO",
         "LOG_FORMAT": "json",
     }

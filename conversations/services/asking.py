@@ -29,7 +29,7 @@ from chatplatform.tenancy import current_tenant
 from conversations.gateway import checked_model, gateway
 from conversations.models import Reply
 from conversations.prompts.build import build
-from conversations.rag.retrieval import find
+from conversations.rag.retrieval import Found, find
 from conversations.services.settlement import Outcome
 from conversations.streaming.writer import ReplyWriter
 from conversations.vocabulary import ReplyStatus, ResetReason
@@ -57,13 +57,19 @@ class Turn:
     degraded_from: list[str] = field(default_factory=list)
 
 
-async def prepare(reply: Reply, said: list[ChatMessage], writer: ReplyWriter) -> Turn:
-    """The request for the models. Raises Problem where the tenant or its configuration does not allow it now."""
-    state = await jobs.in_thread(tenants.state, current_tenant().id)
+async def prepare(reply: Reply, said: list[ChatMessage], writer: ReplyWriter, knows: bool = True) -> Turn:
+    """The request for the models; `knows` says whether there are documents to look into.
+
+    Raises Problem where the tenant or its configuration does not allow it now.
+    """
+    tenant_id = current_tenant().id
+    state = tenants.cached_state(tenant_id)
+    if state is None:
+        state = await jobs.in_thread(tenants.state, tenant_id)
     if state.status != TenantStatus.ACTIVE:
         raise Problem(Code.TENANT_SUSPENDED)
     settings, conversation = state.configuration, reply.conversation
-    found = await jobs.in_thread(find, said[-1].content, limit=PASSAGES)
+    found = await jobs.in_thread(find, said[-1].content, limit=PASSAGES) if knows else Found()
     prompt = build(conversation.system_prompt or settings.system_prompt, state.name, said, found.nearest)
     asked = reply.options.get("max_tokens")
     names = [
