@@ -181,7 +181,7 @@ class Conversation(Refusing):
         if not isinstance(use_cache, bool):
             raise invalid("use_cache", "Must be true or false.")
         accepted = await jobs.in_thread(self._accept, frame.get("content"), client_id, use_cache)
-        reply_id = str(accepted.reply.pk)
+        reply_id = str(accepted.reply_id)
         if accepted.repeated and reply_id in self.cursors:
             reached = self.cursors[reply_id].value or events.ACCEPTED_CURSOR
             await self._send_text(replace(accepted.event, cursor=reached).frame())
@@ -190,9 +190,10 @@ class Conversation(Refusing):
             self.subscription.push(Resume(reply_id, unless_known=True, accepted=accepted.event))
 
     def _accept(self, content: Any, client_id: str, use_cache: bool) -> turns.Accepted:
-        conversation = access.access_conversation(self.principal, self.conversation_id)
-        options = Options(use_cache=use_cache)
-        return turns.accept(conversation, content, options=options, client_id=client_id, origin=self.identity)
+        to, options = self.conversation_id, Options(use_cache=use_cache)
+        return turns.accept(
+            self.principal, to, content, options=options, client_id=client_id, origin=self.identity
+        )
 
     async def _resume(self, frame: dict[str, Any]) -> None:
         after = frame.get("after")

@@ -210,10 +210,10 @@ MIDDLEWARE = [
     "tenants.middleware.resolve_host",
     "chatplatform.security.secure_headers",
     "tenants.middleware.StaffSession",
-    "django.middleware.csrf.CsrfViewMiddleware",
+    "chatplatform.security.CsrfForPages",
 ]
-# tenants.middleware.StaffSession carries the three that the admin looks for.
-SILENCED_SYSTEM_CHECKS = ["admin.E408", "admin.E409", "admin.E410"]
+# tenants.middleware.StaffSession carries the three that the admin looks for, chatplatform.security the one for CSRF.
+SILENCED_SYSTEM_CHECKS = ["admin.E408", "admin.E409", "admin.E410", "security.W003"]
 ROOT_URLCONF = "chatplatform.urls"
 ASGI_APPLICATION = "chatplatform.asgi.application"
 AUTH_USER_MODEL = "tenants.User"
@@ -267,7 +267,7 @@ SECURE_HSTS_INCLUDE_SUBDOMAINS = _https
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["tenants.auth.authentication.BearerAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["tenants.auth.permissions.HasScope"],
-    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_RENDERER_CLASSES": ["chatplatform.api.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["chatplatform.api.parsers.JSONParser"],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "EXCEPTION_HANDLER": "chatplatform.api.problem.handle_exception",

@@ -7,6 +7,7 @@ was read. Where the log is gone, PostgreSQL has the text.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -92,25 +93,35 @@ async def follow(
 ) -> AsyncIterator[Event]:
     """The events of one reply, to its last. `after` is a cursor, or None for all; `accepted` comes first then."""
     cursor = Cursor(str(reply_id), after or "")
-    name, subscription = await hub().subscribe(conversation_id)
-    try:
-        async for event in _joined(cursor, subscription, accepted):
+    async with listening(conversation_id) as subscription:
+        for event in events.with_accepted(await replay(cursor), accepted):
             yield event
             if event.last:
                 return
+        async for event in live(cursor, subscription):
+            yield event
+            if event.last:
+                return
+
+
+@asynccontextmanager
+async def listening(conversation_id: UUID) -> AsyncIterator[Subscription]:
+    """Hear all that is published of a conversation, for as long as this lasts."""
+    name, subscription = await hub().subscribe(conversation_id)
+    try:
+        yield subscription
     finally:
         await hub().leave(name, subscription)
 
 
-async def _joined(cursor: Cursor, subscription: Subscription, accepted: Event | None) -> AsyncIterator[Event]:
-    for event in events.with_accepted(await replay(cursor), accepted):
-        yield event
+async def live(cursor: Cursor, subscription: Subscription) -> AsyncIterator[Event]:
+    """The events of one reply from here on, without end. Whoever listened before the reply was begun misses nothing."""
     while True:
-        live = await subscription.next(SILENCE)
-        if isinstance(live, Event) and live.reply_id == cursor.reply_id and not cursor.behind:
-            if cursor.passes(live):
-                yield live
-        elif live is None or cursor.behind:
+        heard = await subscription.next(SILENCE)
+        if isinstance(heard, Event) and heard.reply_id == cursor.reply_id and not cursor.behind:
+            if cursor.passes(heard):
+                yield heard
+        elif heard is None or cursor.behind:
             for event in await replay(cursor):
                 yield event
 
