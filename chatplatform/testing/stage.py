@@ -142,6 +142,7 @@ def _environment(data_dir: Path, simulator: Simulator) -> dict[str, str]:
         "RECONCILE_EVERY": str(RECONCILE),
         "MAX_ATTEMPTS": "3",
         "WORKER_THREADS": "32",
+        "DRAIN_SECONDS": "2",
         "LOG_LEVEL": "INFO",
         "LOG_FORMAT": "json",
     }

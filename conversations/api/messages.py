@@ -16,13 +16,13 @@ from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from chatplatform import jobs
+from chatplatform import draining, jobs
 from chatplatform.api.problem import Code, Problem, invalid
 from conversations import selectors
 from conversations.api import serializers, sse
 from conversations.api.views import PAGE, paginated, refuse_choices
 from conversations.models import Reply
-from conversations.services import access, turns
+from conversations.services import access, handshake, turns
 from conversations.services.turns import Accepted, Options
 from conversations.streaming import events, reader
 from conversations.vocabulary import ReplyStatus
@@ -60,6 +60,7 @@ class Messages(AsyncApiView):
         responses={(200, "application/json"): serializers.TurnShape, **EVENT_STREAM},
     )
     async def post(self, request: Request, conversation_id: UUID) -> HttpResponseBase:
+        handshake.check_not_leaving()
         accepted = await jobs.in_thread(self._accept, request, conversation_id)
         if isinstance(accepted, Response):
             return accepted
@@ -103,7 +104,7 @@ async def _until_ended(conversation_id: UUID, reply_id: UUID) -> None:
     """Wait for a reply's last event, but not for ever: whether a worker runs at all is not known here."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(settings.TOTAL_TIMEOUT + QUEUED_AT_MOST):
-            async for _ in reader.follow(conversation_id, reply_id):
+            async for _ in reader.follow(conversation_id, reply_id, to_the_end=True):
                 pass
 
 
@@ -126,7 +127,8 @@ def _turn(reply_id: UUID, headers: dict[str, str]) -> Response:
     reply = Reply.objects.select_related("message", "user_message").get(pk=reply_id)
     shown = selectors.reply_as_json(reply)
     if reply.running:
-        raise Problem(Code.DEADLINE_EXCEEDED, "The reply is still to come.", reply=shown)
+        code = Code.SHUTTING_DOWN if draining.is_leaving() else Code.DEADLINE_EXCEEDED
+        raise Problem(code, "The reply is still to come.", reply=shown)
     if reply.status == ReplyStatus.FAILED:
         code = Code(reply.error_code) if reply.error_code in FAILURES else Code.PROVIDER_ERROR
         raise Problem(code, reply.error_detail, headers=headers, reply=shown)
@@ -144,6 +146,7 @@ class ReplyEvents(AsyncApiView):
         responses={**EVENT_STREAM, 204: None},
     )
     async def get(self, request: Request, conversation_id: UUID, reply_id: UUID) -> HttpResponseBase:
+        handshake.check_not_leaving()
         after = request.headers.get("Last-Event-ID") or None
         if after is not None:
             _check_cursor(after)

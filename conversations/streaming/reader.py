@@ -6,6 +6,7 @@ was read. Where the log is gone, PostgreSQL has the text.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from uuid import UUID
@@ -15,7 +16,7 @@ from conversations import selectors
 from conversations.models import Reply
 from conversations.streaming import event_log, events
 from conversations.streaming.events import Event
-from conversations.streaming.hub import Subscription, hub
+from conversations.streaming.hub import Item, Leave, Subscription, hub
 from conversations.vocabulary import ResetReason
 
 SILENCE = 10.0  # s after which a reader of a running reply looks for itself: Valkey may be away for long
@@ -79,31 +80,55 @@ async def at_end(reply_id: UUID, after: str) -> bool:
 
 
 async def follow(
-    conversation_id: UUID, reply_id: UUID, after: str | None = None, *, accepted: Event | None = None
+    conversation_id: UUID,
+    reply_id: UUID,
+    after: str | None = None,
+    *,
+    accepted: Event | None = None,
+    to_the_end: bool = False,
 ) -> AsyncIterator[Event]:
-    """The events of one reply, to its last. `after` is a cursor, or None for all; `accepted` comes first then."""
-    cursor = Cursor(str(reply_id), after or "")
-    name, subscription = await hub().subscribe(conversation_id)
+    """The events of one reply, to its last. `after` is a cursor, or None for all; `accepted` comes first then.
+
+    They end early when this process does: soon, or `to_the_end` as late as can be.
+    """
+    cursor, woken = Cursor(str(reply_id), after or ""), asyncio.Event()
+    name, subscription = await hub().subscribe(conversation_id, woken.set)
     try:
-        async for event in _joined(cursor, subscription, accepted):
+        for event in events.with_accepted(await replay(cursor), accepted):
             yield event
-            if event.last:
-                return
+        while not cursor.ended:
+            item = await _next(subscription, woken)
+            if isinstance(item, Leave):
+                if item.after_ms == 0:
+                    return
+                if not to_the_end:
+                    asyncio.get_running_loop().call_later(item.after_ms / 1000, subscription.push, Leave(0))
+                continue
+            for event in await _news(cursor, item):
+                yield event
     finally:
         await hub().leave(name, subscription)
 
 
-async def _joined(cursor: Cursor, subscription: Subscription, accepted: Event | None) -> AsyncIterator[Event]:
-    for event in events.with_accepted(await replay(cursor), accepted):
-        yield event
-    while True:
-        live = await subscription.next(SILENCE)
-        if isinstance(live, Event) and live.reply_id == cursor.reply_id and not cursor.behind:
-            if cursor.passes(live):
-                yield live
-        elif live is None or cursor.behind:
-            for event in await replay(cursor):
-                yield event
+async def _next(subscription: Subscription, woken: asyncio.Event) -> Item:
+    """The next item; None after a long silence, too: the log may have more."""
+    if not subscription.waiting:
+        woken.clear()
+        try:
+            async with asyncio.timeout(SILENCE):
+                await woken.wait()
+        except TimeoutError:
+            return None
+    return subscription.take()
+
+
+async def _news(cursor: Cursor, item: Item) -> list[Event]:
+    """What one item of a subscription means to the reader of one reply."""
+    if item is None or cursor.behind:
+        return await replay(cursor)
+    if isinstance(item, Event) and item.reply_id == cursor.reply_id and cursor.passes(item):
+        return [item]
+    return []
 
 
 def stored_events(reply: Reply) -> list[Event]:
