@@ -18,6 +18,7 @@ from daphne.cli import CommandLineInterface
 from daphne.http_protocol import WebRequest
 from daphne.server import Server, twisted_loop
 from daphne.ws_protocol import WebSocketFactory, WebSocketProtocol
+from django.conf import settings
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
@@ -69,6 +70,7 @@ class Request(WebRequest):  # type: ignore[misc]
 class Protocol(WebSocketProtocol):  # type: ignore[misc]
     def onConnect(self, request: Any) -> Any:
         self.flow = Flow()
+        self.closeHandshakeTimeout = heartbeats.CLOSED_WITHIN
         return super().onConnect(request)
 
     def onOpen(self) -> None:
@@ -94,10 +96,11 @@ class Protocol(WebSocketProtocol):  # type: ignore[misc]
 
 class ConsiderateServer(Server):  # type: ignore[misc]
     def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(
-            *arguments,
-            **{**options, "ping_interval": heartbeats.PING_EVERY, "ping_timeout": heartbeats.PONG_WITHIN},
-        )
+        pings = {
+            "ping_interval": settings.PING_EVERY,
+            "ping_timeout": settings.PING_EVERY * heartbeats.PONG_WITHIN,
+        }
+        super().__init__(*arguments, **{**options, **pings})
         self.signal_handlers = False  # Twisted's own would stop at once
         self.leaving: list[asyncio.Task[None]] = []
 
@@ -110,8 +113,6 @@ class ConsiderateServer(Server):  # type: ignore[misc]
         self.leaving.append(twisted_loop.create_task(self._leave()))
 
     async def _leave(self) -> None:
-        from django.conf import settings
-
         if not draining.is_leaving():
             await draining.leave(settings.DRAIN_SECONDS)
             self.stop()

@@ -1,13 +1,15 @@
-"""How soon a web server notices that nobody is there any more; the same under Daphne and uvicorn."""
+"""How soon a web server notices that nobody is there any more; the same under Daphne and uvicorn.
+
+A WebSocket whose client says nothing gets a ping every `settings.PING_EVERY` seconds.
+"""
 
 from __future__ import annotations
 
 import socket
 
-PING_EVERY = 20  # s between two pings to a WebSocket whose client says nothing
-PONG_WITHIN = 15  # s that it has for the answer; then it is dropped
+PONG_WITHIN = 0.75  # of the time between two pings; then the connection is dropped
 TAKES_NOTHING = 45  # s that a connection may have something to send and get rid of nothing of it
-CLOSED_WITHIN = 2.0  # s that a client has to answer a close frame; then the connection is cut
+CLOSED_WITHIN = 5.0  # s that a client has to answer a close frame; then the connection is cut
 
 
 def give_up_on_the_dead(listener: socket.socket) -> None:

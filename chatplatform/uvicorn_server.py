@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import socket
 from typing import Any
 
 import uvicorn
+from django.conf import settings
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from chatplatform import draining, heartbeats
@@ -48,8 +50,6 @@ class Server(uvicorn.Server):  # type: ignore[misc]
         self.leaving.append(self.loop.create_task(self._leave()))
 
     async def _leave(self) -> None:
-        from django.conf import settings
-
         if not draining.is_leaving():
             await draining.leave(settings.DRAIN_SECONDS)
             self.should_exit = True
@@ -58,6 +58,7 @@ class Server(uvicorn.Server):  # type: ignore[misc]
 
 
 def main() -> None:
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "chatplatform.settings")
     parser = argparse.ArgumentParser(prog="python -m chatplatform.uvicorn_server", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
@@ -68,8 +69,8 @@ def main() -> None:
         port=options.port,
         ws=Protocol,
         ws_max_size=LARGEST_MESSAGE,
-        ws_ping_interval=heartbeats.PING_EVERY,
-        ws_ping_timeout=heartbeats.PONG_WITHIN,
+        ws_ping_interval=settings.PING_EVERY,
+        ws_ping_timeout=settings.PING_EVERY * heartbeats.PONG_WITHIN,
         ws_per_message_deflate=False,  # 100 kB for each socket, for frames of 100 bytes
         log_level="warning",
         access_log=False,

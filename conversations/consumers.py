@@ -95,7 +95,9 @@ class Conversation(Refusing):
     place: tuple[str, ...] = ()
     subscription: Subscription | None = None
     sender: asyncio.Task[None] | None = None
-    sending_since = waiting_since = 0.0  # monotonic s; 0 while it does not send, or wait for an acknowledgement
+    sending_since = waiting_since = (
+        0.0  # monotonic s; 0 while it does not send, or wait for an acknowledgement
+    )
     room: asyncio.Event | None = (
         None  # what the sender waits for while the client has too much to acknowledge
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 import structlog
+from django.conf import settings
 
 from chatplatform import jobs
 from tenants import selectors
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("conversations.sockets")
 EVERY = 1.0  # s; what is looked at is kept for 4 s, so a change shows within the promised 5
-TOO_SLOW_AFTER = 20.0  # s that a client may take nothing, while there is something for it
 NOT_AUTHENTICATED, NOT_ALLOWED, TOO_SLOW, RESTARTING = 4401, 4403, 4408, 4503
 
 opened: set[Conversation] = set()
@@ -55,7 +55,7 @@ def _close(socket: Conversation, code: int) -> None:
 def _look_at_progress(now: float) -> None:
     for socket in list(opened):
         stuck_since = socket.waiting_since or socket.sending_since
-        if stuck_since and now - stuck_since > TOO_SLOW_AFTER:
+        if stuck_since and now - stuck_since > settings.SLOW_CLIENT_SECONDS:
             _close(socket, TOO_SLOW)
         elif socket.cursors:
             socket.look_if_silent(now)

@@ -45,6 +45,14 @@ MAX_CONNECTIONS_PER_TENANT = env.number(
     20_000,
     meaning="WebSockets one tenant may have open at once, in all processes",
 )
+PING_EVERY = env.decimal(
+    "PING_EVERY", 20, meaning="Seconds between pings to a silent WebSocket; without an answer it is dropped"
+)
+SLOW_CLIENT_SECONDS = env.decimal(
+    "SLOW_CLIENT_SECONDS",
+    20,
+    meaning="Seconds after which a WebSocket whose client takes nothing of what there is for it is closed",
+)
 DEBUG = env.flag("DJANGO_DEBUG", False, meaning="Django's debug pages; never in production")
 SECRET_KEY = env.text(
     "DJANGO_SECRET_KEY", "", secret=True, shown="generated under DATA_DIR", meaning="Signs cookies and tokens"
