@@ -1,23 +1,28 @@
--- Counts one more connection of this process at each key, if none of them is full then; one hash of counts by process
--- at each key. Returns 0, or the number of the key that is full.
--- ARGV: this process, how many processes live, their names; then for each key this process's new count and the limit.
-local me, first = ARGV[1], 3 + tonumber(ARGV[2])
+-- Counts one more connection of this process at each key, if none of them is full then.
+-- KEYS: when each process last said that it lives; then hashes of counts by process.
+-- ARGV: this process, seconds that it lives for; then for each hash this process's new count, and the limit of all.
+-- Returns 0, or the number of the hash that is full.
+local me, now = ARGV[1], tonumber(redis.call('TIME')[1])
+redis.call('ZADD', KEYS[1], now, me)
 local lives = {}
-for i = 3, first - 1 do lives[ARGV[i]] = true end
-for n, key in ipairs(KEYS) do
-  local total = tonumber(ARGV[first + 2 * n - 2])
-  local counts = redis.call('HGETALL', key)
+for _, process in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], now - tonumber(ARGV[2]), '+inf')) do
+  lives[process] = true
+end
+for n = 2, #KEYS do
+  local total, counts = tonumber(ARGV[2 * n - 1]), redis.call('HGETALL', KEYS[n])
   for i = 1, #counts, 2 do
-    if lives[counts[i]] and counts[i] ~= me then
+    if counts[i] == me then
+      -- its new count is known already
+    elseif lives[counts[i]] then
       total = total + tonumber(counts[i + 1])
-    elseif counts[i] ~= me then
-      redis.call('HDEL', key, counts[i])
+    else
+      redis.call('HDEL', KEYS[n], counts[i])
     end
   end
-  if total > tonumber(ARGV[first + 2 * n - 1]) then return n end
+  if total > tonumber(ARGV[2 * n]) then return n - 1 end
 end
-for n, key in ipairs(KEYS) do
-  redis.call('HSET', key, me, ARGV[first + 2 * n - 2])
-  redis.call('EXPIRE', key, 3600)
+for n = 2, #KEYS do
+  redis.call('HSET', KEYS[n], me, ARGV[2 * n - 1])
+  redis.call('EXPIRE', KEYS[n], 3600)
 end
 return 0

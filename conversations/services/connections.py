@@ -24,7 +24,7 @@ from tenants.auth.principal import Principal
 log = structlog.get_logger("conversations.connections")
 SCRIPT = (Path(__file__).parent / "connections.lua").read_text()
 PROCESSES = "cp:platform:web-processes"
-EVERY, LIVES_FOR = 2.0, 7.0  # s
+EVERY, LIVES_FOR = 2.0, 7  # s
 ALL_EVERY = 600.0  # s after which everything is noted again: it expires after an hour
 AT_ONCE = 500  # counts noted in one round trip
 BATCH = 0.05  # s in which departures are gathered
@@ -33,7 +33,6 @@ RETRY_AFTER = 10  # s
 me = uuid.uuid4().hex
 _counts: Counter[str] = Counter()
 _stale: set[str] = set()  # what Valkey has not been told yet
-_lives: list[bytes] = []
 _changed = asyncio.Event()
 
 
@@ -79,7 +78,7 @@ async def _full(keys: list[str], limits: list[int]) -> int | None:
     pairs = [value for key, limit in zip(keys, limits, strict=True) for value in (_counts[key], limit)]
     script = event_log.client().register_script(SCRIPT)
     try:
-        number = int(await script(keys, [me, len(_lives), *_lives, *pairs]))
+        number = int(await script([PROCESSES, *keys], [me, LIVES_FOR, *pairs]))
     except event_log.RedisError:
         return None
     return number - 1 if number else None
@@ -105,13 +104,11 @@ async def keep_known() -> None:
 
 
 async def _tell() -> None:
-    global _lives
     changed = [_stale.pop() for _ in range(min(AT_ONCE, len(_stale)))]
-    now = time.time()
+    seconds, _ = await event_log.client().time()
     pipeline = event_log.client().pipeline(transaction=False)
-    pipeline.zadd(PROCESSES, {me: now})
-    pipeline.zremrangebyscore(PROCESSES, 0, now - LIVES_FOR)
-    pipeline.zrange(PROCESSES, 0, -1)
+    pipeline.zadd(PROCESSES, {me: seconds})
+    pipeline.zremrangebyscore(PROCESSES, 0, seconds - LIVES_FOR)
     for key in changed:
         if _counts[key] > 0:
             pipeline.hset(key, me, str(_counts[key]))
@@ -119,7 +116,6 @@ async def _tell() -> None:
         else:
             del _counts[key]
             pipeline.hdel(key, me)
-    answers = await pipeline.execute()
-    _lives = answers[2]
+    await pipeline.execute()
     if _stale:
         _changed.set()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import socket
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,15 +16,16 @@ import httpx2
 import psutil
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
-from websockets.sync.client import connect
 
 from chatplatform.testing.clients import Caller, Socket, as_event, text_of
 from chatplatform.testing.live import Live, free_port
 from chatplatform.testing.stage import until
+from conversations.streaming import window
 from conversations.tests.test_handshake import Visitor
 
-pytestmark = [pytest.mark.slow, pytest.mark.processes]
-LONG = "sim-tokens=3000,tps=0,ttft=0"
+pytestmark = [pytest.mark.slow, pytest.mark.processes, pytest.mark.timeout(60)]
+TOKENS = 20_000
+LONG = f"sim-tokens={TOKENS},tps=0,ttft=0"
 
 
 @contextmanager
@@ -148,83 +148,83 @@ def test_a_second_signal_hurries(live: Live, server: str) -> None:
 
 
 # --- Slow clients --------------------------------------------------------------------------------------------------
-def test_a_client_that_does_not_read_takes_bounded_memory(live: Live, web: Live, server: str) -> None:
+class Deaf:
+    """A WebSocket whose client writes and reads only when told to, and never answers a ping."""
+
+    def __init__(self, live: Live, conversation: str) -> None:
+        self.socket = socket.socket()
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        self.socket.connect(("127.0.0.1", live.port))
+        self.address = self.socket.getsockname()
+        lines = (
+            f"GET /ws/{conversation} HTTP/1.1",
+            f"Host: 127.0.0.1:{live.port}",
+            "Connection: Upgrade",
+            "Upgrade: websocket",
+            "Sec-WebSocket-Version: 13",
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+            f"Authorization: Bearer {live.keys['acme']}",
+        )
+        self.socket.sendall("\r\n".join((*lines, "", "")).encode())
+        answer = b""
+        while b"\r\n\r\n" not in answer:
+            answer += self.socket.recv(1)
+        assert answer.startswith(b"HTTP/1.1 101")
+
+    def send(self, **frame: Any) -> None:
+        payload = json.dumps(frame).encode()
+        assert len(payload) < 126
+        self.socket.sendall(bytes([0x81, 0x80 | len(payload), 0, 0, 0, 0]) + payload)
+
+    def is_held_by(self, process: psutil.Process) -> bool:
+        """Whether the server still has the connection."""
+        return any(one.raddr == self.address for one in process.net_connections() if one.raddr)
+
+
+def test_a_client_that_does_not_read_takes_bounded_memory(web: Live, server: str) -> None:
     caller = api(web)
     conversation = caller.begin(LONG)
-    reply_id = caller.ask(conversation)["reply"]["id"]
+    reply = caller.ask(conversation, max_tokens=TOKENS)["reply"]
+    assert len(reply["content"]) > 80_000
     process = psutil.Process(web.processes[server].pid)
-    with connect(
-        f"{web.ws}/{conversation}",
-        additional_headers=caller.headers,
-        sock=narrow(web.port),
-        max_size=None,
-        max_queue=1,
-        ping_interval=None,
-    ) as connection:
-        before = process.memory_info().rss
-        for _ in range(150):  # each asks for some 300 kB
-            connection.send(json.dumps({"type": "resume", "reply_id": reply_id}))
-        time.sleep(2.5)
-        grown = process.memory_info().rss - before
-        assert grown < 16_000_000
-        began = time.monotonic()
-        until(lambda: len(open_sockets(process, web.port)) == 0, "it is given up")
-        assert time.monotonic() - began < 15
+    deaf = Deaf(web, conversation)
+    before = process.memory_info().rss
+    for _ in range(250):  # each asks for the text twice over: 50 MB
+        deaf.send(type="resume", reply_id=reply["id"])
+        time.sleep(0.005)
+    time.sleep(1)
+    assert process.memory_info().rss - before < 10_000_000
+    until(lambda: not deaf.is_held_by(process), "it is given up", within=15)
     with caller.socket(conversation) as socket:
-        socket.send(type="resume", reply_id=reply_id)
-        found = socket.reply()
-    assert text_of(found) == caller.reply(conversation, reply_id)["content"]
-
-
-def narrow(port: int) -> socket.socket:
-    """A connection whose receive buffer is small."""
-    narrow = socket.socket()
-    narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    narrow.connect(("127.0.0.1", port))
-    return narrow
-
-
-def open_sockets(process: psutil.Process, port: int) -> list[Any]:
-    return [
-        one for one in process.net_connections() if one.status == "ESTABLISHED" and one.laddr.port == port
-    ]
+        socket.send(type="resume", reply_id=reply["id"])
+        assert text_of(socket.reply()) == reply["content"]
 
 
 def test_a_client_that_stops_acknowledging_is_sent_no_more_and_closed(web: Live) -> None:
     caller = api(web)
     conversation = caller.begin(LONG)
-    whole = caller.ask(conversation)["reply"]["content"]
     with caller.socket(conversation) as socket:
-        socket.send(type="resume", reply_id=(reply_id := newest(caller, conversation)))
-        seen = [as_event(socket.receive()) for _ in range(3)]
-        # What is on its way does not count; from the acknowledgement on, the window does.
+        socket.say()
+        seen = [as_event(frame) for frame in socket.until("delta")]
+        reply_id = seen[0].data["reply_id"]
         socket.send(type="ack", reply_id=reply_id, cursor=seen[-1].id)
         seen += [as_event(frame) for frame in rest_of(socket)]
-        assert socket.connection.close_code in (4408, None) or seen[-1].kind == "completed"
-    assert whole.startswith(text_of(seen))
-
-
-def newest(caller: Caller, conversation: str) -> str:
-    return str(caller.get(f"/conversations/{conversation}/messages").json()["results"][-1]["id"])
+        assert socket.connection.close_code == 4408
+    assert len(text_of(seen)) < 2 * window.LARGEST
+    with caller.socket(conversation) as socket:
+        socket.send(type="resume", reply_id=reply_id, after=seen[-1].id)
+        while seen[-1].kind == "delta":
+            seen += [as_event(socket.receive())]
+            socket.send(type="ack", reply_id=reply_id, cursor=seen[-1].id)
+    assert text_of(seen) == caller.reply(conversation, reply_id)["content"]
 
 
 # --- Dead clients, and too many ------------------------------------------------------------------------------------
 def test_a_client_that_answers_no_ping_is_dropped(web: Live, server: str) -> None:
-    caller = api(web)
-    with connect(
-        f"{web.ws}/{caller.begin()}", additional_headers=caller.headers, ping_interval=None
-    ) as connection:
-        process = psutil.Process(web.processes[server].pid)
-        caller.http.close()
-        assert len(open_sockets(process, web.port)) == 1
-        silence(connection)
-        until(lambda: not open_sockets(process, web.port), "it is dropped", within=3 + 3 + 5)
-
-
-def silence(connection: Any) -> None:
-    """From now on nothing is read, and so no ping answered."""
-    connection.recv_messages.pause()
-    threading.Event().wait(0.1)
+    deaf = Deaf(web, api(web).begin())
+    process = psutil.Process(web.processes[server].pid)
+    assert deaf.is_held_by(process)
+    until(lambda: not deaf.is_held_by(process), "it is dropped", within=12)
 
 
 def test_a_visitor_can_have_so_many_windows(live: Live, web: Live) -> None:
