@@ -17,15 +17,16 @@ import psutil
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from chatplatform.testing import cast
 from chatplatform.testing.clients import Caller, Socket, as_event, text_of
 from chatplatform.testing.live import Live, free_port
 from chatplatform.testing.stage import until
 from conversations.streaming import window
 from conversations.tests.test_handshake import Visitor
+from tenants.services import configuration
 
-pytestmark = [pytest.mark.slow, pytest.mark.processes, pytest.mark.timeout(60)]
-TOKENS = 20_000
-LONG = f"sim-tokens={TOKENS},tps=0,ttft=0"
+pytestmark = [pytest.mark.slow, pytest.mark.processes]
+LONG = f"[[sim: tps=5000 text='{('x' * 89 + ' ') * 1000}']]"  # 90,000 characters in a second
 
 
 @contextmanager
@@ -181,10 +182,22 @@ class Deaf:
         return any(one.raddr == self.address for one in process.net_connections() if one.raddr)
 
 
+@pytest.fixture(scope="module")
+def talkative(live: Live, django_db_blocker: Any) -> Iterator[None]:
+    """Acme's answers may be long."""
+    with django_db_blocker.unblock():
+        acme = cast.state("acme").ref
+        usual = cast.state("acme").configuration.max_tokens_per_response
+        configuration.change(acme, {"max_tokens_per_response": 20_000}, author="test", by_staff=True)
+        yield
+        configuration.change(acme, {"max_tokens_per_response": usual}, author="test", by_staff=True)
+
+
+@pytest.mark.usefixtures("talkative")
 def test_a_client_that_does_not_read_takes_bounded_memory(web: Live, server: str) -> None:
     caller = api(web)
-    conversation = caller.begin(LONG)
-    reply = caller.ask(conversation, max_tokens=TOKENS)["reply"]
+    conversation = caller.begin()
+    reply = caller.ask(conversation, LONG)["reply"]
     assert len(reply["content"]) > 80_000
     process = psutil.Process(web.processes[server].pid)
     deaf = Deaf(web, conversation)
@@ -200,11 +213,12 @@ def test_a_client_that_does_not_read_takes_bounded_memory(web: Live, server: str
         assert text_of(socket.reply()) == reply["content"]
 
 
+@pytest.mark.usefixtures("talkative")
 def test_a_client_that_stops_acknowledging_is_sent_no_more_and_closed(web: Live) -> None:
     caller = api(web)
-    conversation = caller.begin(LONG)
+    conversation = caller.begin()
     with caller.socket(conversation) as socket:
-        socket.say()
+        socket.say(LONG)
         seen = [as_event(frame) for frame in socket.until("delta")]
         reply_id = seen[0].data["reply_id"]
         socket.send(type="ack", reply_id=reply_id, cursor=seen[-1].id)
