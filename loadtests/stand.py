@@ -26,7 +26,7 @@ SHIPPED = {
     "LOG_LEVEL": "WARNING",
 }
 # What an operator would raise for as many streams and sockets as are tried here.
-RAISED = {"WORKER_THREADS": "1300"}
+RAISED = {"WORKER_CAPACITY": "1300"}
 OnEvent = Callable[[dict[str, Any]], None]
 
 

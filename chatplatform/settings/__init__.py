@@ -30,6 +30,29 @@ PUBLIC_PORT = env.number(
     "PUBLIC_PORT", PORT, meaning="Port that visitors see, when a proxy stands in front (default: PORT)"
 )
 ASGI_SERVER = env.text("ASGI_SERVER", "daphne", meaning="`daphne` or `uvicorn`")
+DRAIN_SECONDS = env.decimal(
+    "DRAIN_SECONDS",
+    20,
+    meaning="Seconds a web server that is told to stop has for sending everybody elsewhere; `make run` takes 1.5",
+)
+MAX_CONNECTIONS_PER_CONTACT = env.number(
+    "MAX_CONNECTIONS_PER_CONTACT",
+    20,
+    meaning="WebSockets one end user may have open at once, in all processes",
+)
+MAX_CONNECTIONS_PER_TENANT = env.number(
+    "MAX_CONNECTIONS_PER_TENANT",
+    20_000,
+    meaning="WebSockets one tenant may have open at once, in all processes",
+)
+PING_EVERY = env.decimal(
+    "PING_EVERY", 20, meaning="Seconds between pings to a silent WebSocket; without an answer it is dropped"
+)
+SLOW_CLIENT_SECONDS = env.decimal(
+    "SLOW_CLIENT_SECONDS",
+    20,
+    meaning="Seconds after which a WebSocket whose client takes nothing of what there is for it is closed",
+)
 DEBUG = env.flag("DJANGO_DEBUG", False, meaning="Django's debug pages; never in production")
 SECRET_KEY = env.text(
     "DJANGO_SECRET_KEY", "", secret=True, shown="generated under DATA_DIR", meaning="Signs cookies and tokens"

@@ -146,6 +146,7 @@ def _environment(data_dir: Path, simulator: Simulator) -> dict[str, str]:
         "LEASE_SECONDS": str(LEASE),
         "RECONCILE_EVERY": str(RECONCILE),
         "MAX_ATTEMPTS": "3",
+        "DRAIN_SECONDS": "2",
         "LOG_LEVEL": "INFO",
         "LOG_FORMAT": "json",
     }

@@ -16,19 +16,18 @@ from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from chatplatform import jobs
+from chatplatform import draining, jobs
 from chatplatform.api.problem import Code, Problem, invalid
 from chatplatform.api.renderers import JSONRenderer
 from conversations import selectors
 from conversations.api import serializers, sse
 from conversations.api.views import PAGE, paginated, refuse_choices
 from conversations.models import Message, Reply
-from conversations.services import access, turns
+from conversations.services import access, handshake, turns
 from conversations.services.turns import Accepted, Options
 from conversations.streaming import events, reader
 from conversations.streaming.events import Event
-from conversations.streaming.hub import Subscription
-from conversations.streaming.reader import Cursor
+from conversations.streaming.reader import Cursor, Ear
 from conversations.vocabulary import RUNNING, ReplyStatus
 from tenants.api import idempotency
 from tenants.api.base import AsyncApiView
@@ -64,15 +63,16 @@ class Messages(AsyncApiView):
         responses={(200, "application/json"): serializers.TurnShape, **EVENT_STREAM},
     )
     async def post(self, request: Request, conversation_id: UUID) -> HttpResponseBase:
+        handshake.check_not_leaving()
         if _streamed(request):
             return await self._stream(request, conversation_id)
         # We listen before the reply is begun, so that all of it is heard and nothing has to be read again.
-        async with reader.listening(conversation_id) as subscription:
+        async with reader.listening(conversation_id) as ear:
             accepted = await jobs.in_thread(self._accept, request, conversation_id)
             if isinstance(accepted, Response):
                 return accepted
             headers = REPLAYED if accepted.repeated else {}
-            ended = None if accepted.repeated else await _end_of(accepted.reply_id, subscription)
+            ended = None if accepted.repeated else await _end_of(accepted.reply_id, ear)
         if ended is None:
             return _turn(*await jobs.in_thread(_stored, accepted.reply_id), headers)
         return _turn(accepted.user_message, orjson.loads(ended.data)["reply"], headers)
@@ -115,12 +115,12 @@ class Messages(AsyncApiView):
         return turns.accept(self.principal, conversation_id, values["content"], options=options)
 
 
-async def _end_of(reply_id: UUID, subscription: Subscription) -> Event | None:
+async def _end_of(reply_id: UUID, ear: Ear) -> Event | None:
     """A reply's last event. None if it takes too long: whether a worker runs at all is not known here."""
     cursor = Cursor(str(reply_id))
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(settings.TOTAL_TIMEOUT + QUEUED_AT_MOST):
-            async for event in reader.live(cursor, subscription):
+            async for event in reader.live(cursor, ear, to_the_end=True):
                 if event.last:
                     return event
     return None
@@ -149,11 +149,12 @@ def _stored(reply_id: UUID) -> tuple[Message, dict[str, Any]]:
 def _turn(said: Message, reply: dict[str, Any], headers: dict[str, str]) -> Response:
     """The answer to a message that was not streamed. Raises Problem for a failed reply, with the reply inside."""
     if reply["status"] in RUNNING:
-        raise Problem(Code.DEADLINE_EXCEEDED, "The reply is still to come.", reply=reply)
+        code = Code.SHUTTING_DOWN if draining.is_leaving() else Code.DEADLINE_EXCEEDED
+        raise Problem(code, "The reply is still to come.", reply=reply)
     if reply["status"] == ReplyStatus.FAILED:
-        code, detail = reply["error"]["code"], reply["error"]["detail"]
-        problem = Code(code) if code in FAILURES else Code.PROVIDER_ERROR
-        raise Problem(problem, detail, headers=headers, reply=reply)
+        said_code, detail = reply["error"]["code"], reply["error"]["detail"]
+        code = Code(said_code) if said_code in FAILURES else Code.PROVIDER_ERROR
+        raise Problem(code, detail, headers=headers, reply=reply)
     return Response({"user_message": selectors.message_as_json(said), "reply": reply}, headers=headers)
 
 
@@ -166,6 +167,7 @@ class ReplyEvents(AsyncApiView):
         responses={**EVENT_STREAM, 204: None},
     )
     async def get(self, request: Request, conversation_id: UUID, reply_id: UUID) -> HttpResponseBase:
+        handshake.check_not_leaving()
         after = request.headers.get("Last-Event-ID") or None
         if after is not None:
             _check_cursor(after)
