@@ -142,6 +142,9 @@ def running_platform(
             "RECONCILE_EVERY": str(BEAT_EVERY),
             "INTER_TOKEN_TIMEOUT": "3",
             "LEASE_SECONDS": "3",
+            # Tests fail on purpose, again and again: each is to see its own failure, and not the circuit it opens.
+            "BREAKER_LEAST_CALLS": "1000",
+            "PROVIDER_RETRY_PAUSE": "0.02",
             "WORKER_THREADS": "64",
             "LOG_LEVEL": "INFO",
             "LOG_FORMAT": "json",

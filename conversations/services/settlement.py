@@ -14,7 +14,8 @@ from django.utils import timezone
 from chatplatform.llm.types import ModelRef, Usage
 from conversations import selectors
 from conversations.models import Message, Reply
-from conversations.services import leases
+from conversations.services import attempts, leases
+from conversations.services.attempts import ProviderCall
 from conversations.vocabulary import RUNNING, ReplyStatus
 
 
@@ -35,6 +36,7 @@ class Outcome:
     error_detail: str = ""
     configuration: int | None = None
     first_token_at: datetime | None = None
+    calls: list[ProviderCall] = field(default_factory=list)
 
 
 def settle(reply_id: UUID, attempt: int, outcome: Outcome) -> dict[str, Any] | None:
@@ -62,6 +64,7 @@ def settle(reply_id: UUID, attempt: int, outcome: Outcome) -> dict[str, Any] | N
         if not written:
             return None
         Message.objects.filter(pk=reply_id).update(content=outcome.text)
+        attempts.record(reply_id, attempt, outcome.calls)
         reply = Reply.objects.select_related("message").get(pk=reply_id)
         leases.settled(reply_id)
     return selectors.reply_as_json(reply)

@@ -36,13 +36,13 @@ class Circuit:
     """The script by itself, in a circuit of its own."""
 
     def __init__(self, address: str, policy: BreakerPolicy) -> None:
-        self.redis = redis.Redis.from_url(address)
+        self.redis: Any = redis.Redis.from_url(address)
         self.key, self.policy = f"test:circuit:{uuid4()}", policy
 
     def call(self, good: int = 0, bad: int = 0, probe: bool = False, **probed: Any) -> tuple[str, str, bool]:
         """State, round, and whether we may probe."""
         results = [probed.get(name, 0) for name in ("passed", "failed", "back")]
-        state, _, round, granted = self.redis.eval(  # type: ignore[misc]
+        state, _, round, granted = self.redis.eval(
             SCRIPT, 1, self.key, *self.policy.arguments(), good, bad, int(probe), probed.get("round", ""), *results
         )  # fmt: skip
         return state.decode(), round.decode(), bool(granted)
@@ -92,7 +92,8 @@ def test_probes_are_few_and_decide(address: str, steps: list[tuple[str, int]]) -
             assert circuit.call(good=3, bad=9)[0] == state, "begun before the circuit opened"
         elif out:
             round = out.pop(which % len(out))
-            now, _, _ = circuit.call(round=round, **{step: 1})
+            probed: dict[str, Any] = {"round": round, step: 1}
+            now, _, _ = circuit.call(**probed)
             if state == "half_open" and round == current:
                 given_out -= step == "back"
                 passed += step == "passed"
@@ -121,9 +122,10 @@ def test_probes_that_never_come_back_are_replaced(address: str) -> None:
 
 def test_it_leaves_nothing_behind_for_ever(address: str) -> None:
     circuit = Circuit(address, LONG)
-    for report in ({"good": 1}, {"bad": 9}, {"probe": True}):
-        circuit.call(**report)  # type: ignore[arg-type]
-        assert 0 < circuit.redis.pttl(circuit.key) <= 1_200_000  # type: ignore[operator]
+    reports: list[dict[str, Any]] = [{"good": 1}, {"bad": 9}, {"probe": True}]
+    for report in reports:
+        circuit.call(**report)
+        assert 0 < circuit.redis.pttl(circuit.key) <= 1_200_000
 
 
 # --- Processes that share it -----------------------------------------------------------------------------------------
