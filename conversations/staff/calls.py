@@ -45,6 +45,7 @@ def calls_of(replies: Iterable[UUID]) -> Mapping[UUID, Sequence[Call]]:
 
 
 def _call(row: ProviderAttempt) -> Call:
+    counted = row.input_tokens or row.output_tokens
     asked = row.outcome != CallOutcome.SKIPPED
     return Call(
         attempt=row.attempt,
@@ -55,7 +56,7 @@ def _call(row: ProviderAttempt) -> Call:
         why=_why(row),
         first_token="" if row.first_token_ms is None else _span(row.first_token_ms),
         total=_span(row.total_ms) if asked else "",
-        tokens=f"{row.input_tokens:,} in, {row.output_tokens:,} out" if asked else "",
+        tokens=f"{row.input_tokens:,} in, {row.output_tokens:,} out" if counted else "",
         estimated=row.estimated,
         cost=(f"${row.cost_usd.normalize():f}" if row.cost_usd else "$0") if asked else "",
     )
