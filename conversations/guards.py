@@ -14,7 +14,7 @@ from django.conf import settings
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.exceptions import RedisError
 
-from chatplatform import tenancy
+from chatplatform import jobs, tenancy
 from chatplatform.llm.types import ModelRef
 from chatplatform.observability import metrics
 from chatplatform.resilience.bulkhead import Bulkhead
@@ -114,3 +114,15 @@ def _complain(error: RedisError) -> None:
     if time.monotonic() - _complained_at >= COMPLAIN_EVERY:
         _complained_at = time.monotonic()
         log.warning("circuits_let_everything_through", error=type(error).__name__)
+
+
+async def _serve_metrics() -> None:
+    """Calls are counted where they are made, in the workers."""
+    if settings.WORKER_METRICS_PORT:
+        try:
+            metrics.serve(settings.HOST, settings.WORKER_METRICS_PORT)
+        except OSError as error:
+            log.error("worker_metrics_not_served", port=settings.WORKER_METRICS_PORT, error=error.strerror)
+
+
+jobs.on_loop_start(_serve_metrics)

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    REGISTRY,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+    start_http_server,
+)
 
 REQUESTS = Histogram(
     "chatplatform_http_request_seconds",
@@ -57,6 +65,11 @@ def exposition() -> tuple[bytes, str]:
     for refresh in _refreshers:
         refresh()
     return generate_latest(REGISTRY), CONTENT_TYPE_LATEST
+
+
+def serve(host: str, port: int) -> None:
+    """Serve the metrics of this process, in a thread of its own. Raises OSError for a busy port."""
+    start_http_server(port, host)
 
 
 def model_label(name: str) -> str:

@@ -115,6 +115,11 @@ CHANNEL_LAYERS = {
 WORKER_THREADS = env.number(
     "WORKER_THREADS", 256, meaning="Replies one worker process carries at once (each waits in a thread)"
 )
+WORKER_METRICS_PORT = env.number(
+    "WORKER_METRICS_PORT",
+    0,
+    meaning="Port on HOST where a worker serves its Prometheus metrics; 0 is nowhere",
+)
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_ACKS_LATE = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1

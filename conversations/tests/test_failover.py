@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import urllib.request
 from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
@@ -10,10 +11,9 @@ from uuid import UUID, uuid4
 import pytest
 
 from chatplatform import tenancy
-from chatplatform.celery import app
 from chatplatform.testing import cast
 from chatplatform.testing.clients import Caller
-from chatplatform.testing.live import Live
+from chatplatform.testing.live import Live, free_port
 from chatplatform.testing.stage import until
 from conversations.models import ProviderAttempt, Reply
 from conversations.tests.shapes import check_problem, check_reply
@@ -81,22 +81,33 @@ def test_it_does_not_unless_it_is_allowed_to(acme_api: Caller) -> None:
     assert (body["reply"]["content"], body["reply"]["degraded"]) == ("", False)
 
 
+def metrics_at(port: int) -> str:
+    """What a worker serves there; nothing while it does not."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
+            return str(answer.read().decode())
+    except OSError:
+        return ""
+
+
 # --- Circuits --------------------------------------------------------------------------------------------------------
-@pytest.fixture
-def another_worker(live: Live) -> Iterator[None]:
-    """A second worker process, the only one whose policy would ever open a circuit."""
-    before = dict(live.environment)
-    live.environment |= {"BREAKER_LEAST_CALLS": "8", "BREAKER_OPEN_SECONDS": "600"}
+@pytest.fixture(scope="module")
+def another_worker(live: Live) -> Iterator[int]:
+    """A second worker process, the only one whose policy would ever open a circuit. The port of its metrics."""
+    before, port = dict(live.environment), free_port()
+    live.environment |= {
+        "BREAKER_LEAST_CALLS": "8", "BREAKER_OPEN_SECONDS": "600", "WORKER_METRICS_PORT": str(port)
+    }  # fmt: skip
     live.start("worker-2")
     live.environment = before
-    until(lambda: len(app.control.ping(timeout=0.5)) == 2, "both workers answer")
-    yield
+    until(lambda: metrics_at(port), "the worker is there")
+    yield port
     live.stop("worker-2")
 
 
 @pytest.mark.slow
 @pytest.mark.processes
-def test_what_fails_in_one_process_is_left_alone_by_all(acme_api: Caller, another_worker: None) -> None:
+def test_what_fails_in_one_process_is_left_alone_by_all(acme_api: Caller, another_worker: int) -> None:
     model = f"sim-fault=unavailable,{uuid4().hex[:8]}"
     outcomes: list[str] = []
     for _ in range(60):
@@ -107,6 +118,21 @@ def test_what_fails_in_one_process_is_left_alone_by_all(acme_api: Caller, anothe
             break
     assert outcomes[-12:] == ["skipped"] * 12, outcomes
     assert 8 <= outcomes.count("failed") < 60
+
+
+@pytest.mark.slow
+@pytest.mark.processes
+def test_a_worker_serves_its_metrics(acme_api: Caller, live: Live, another_worker: int) -> None:
+    assert live.environment.get("WORKER_METRICS_PORT") is None, "the other one does not"
+    for _ in range(40):
+        acme_api.ask(acme_api.begin(FAST))
+        served = metrics_at(another_worker)
+        if f'calls_total{{model="{FAST}",outcome="completed",provider="openai"}}' in served:
+            break
+    for name in ("first_token_seconds_bucket", "call_seconds_count", "streams_waiting"):
+        assert f"chatplatform_provider_{name}{{" in served
+    assert 'chatplatform_circuit{model="sim-' in served
+    assert "acme" not in served
 
 
 def test_calls_go_with_their_reply(acme_api: Caller) -> None:
