@@ -134,6 +134,7 @@ async def _within(seconds: float, ref: ModelRef, call: Awaitable[T]) -> T:
             return await call
     except TimeoutError:
         failure = ProviderTimeout("total deadline", provider=ref.provider, model=ref.name)
+        failure.phase = "total"
     raise failure
 
 

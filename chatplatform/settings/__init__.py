@@ -111,7 +111,9 @@ CHANNEL_LAYER_URL = env.text(
 EVENT_LOG_URL = env.text(
     "EVENT_LOG_URL", _redis, secret=True, shown="REDIS_URL", meaning="Event logs of the replies"
 )
-RATE_LIMIT_URL = env.text("RATE_LIMIT_URL", _redis, secret=True, shown="REDIS_URL", meaning="Rate limits")
+RATE_LIMIT_URL = env.text(
+    "RATE_LIMIT_URL", _redis, secret=True, shown="REDIS_URL", meaning="Rate limits and circuit breakers"
+)
 CELERY_BROKER_URL = env.text(
     "CELERY_BROKER_URL", _redis, secret=True, shown="REDIS_URL", meaning="Celery's broker; RabbitMQ works too"
 ).replace("unix://", "redis+socket://", 1)
@@ -146,6 +148,11 @@ WORKER_GRACE_SECONDS = env.decimal(
 )
 CELERY_WORKER_POOL = "chatplatform.pool:TaskPool"
 CELERY_WORKER_CONCURRENCY = WORKER_CAPACITY
+WORKER_METRICS_PORT = env.number(
+    "WORKER_METRICS_PORT",
+    0,
+    meaning="Port on HOST where a worker serves its Prometheus metrics; 0 is nowhere",
+)
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_ACKS_LATE = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
@@ -200,6 +207,41 @@ INTER_TOKEN_TIMEOUT = env.decimal(
     "INTER_TOKEN_TIMEOUT", 20, meaning="Seconds a model may pause between two tokens"
 )
 TOTAL_TIMEOUT = env.decimal("TOTAL_TIMEOUT", 300, meaning="Seconds one reply may take in all")
+PROVIDER_TRIES = env.number(
+    "PROVIDER_TRIES", 3, meaning="Tries at one model, as long as nothing was shown, before the next is asked"
+)
+PROVIDER_RETRY_PAUSE = env.decimal(
+    "PROVIDER_RETRY_PAUSE",
+    0.25,
+    meaning="Seconds before the second try at most; doubled for each further one",
+)
+PROVIDER_PATIENCE = env.decimal(
+    "PROVIDER_PATIENCE", 5, meaning="Longest `retry-after`, in seconds, that is waited for"
+)
+PROVIDER_STREAMS = env.number(
+    "PROVIDER_STREAMS", 2000, meaning="Calls to one provider that one process makes at once"
+)
+PROVIDER_STREAMS_PER_TENANT = env.number(
+    "PROVIDER_STREAMS_PER_TENANT", 1500, meaning="How many of them may be one tenant's"
+)
+PROVIDER_QUEUE_TIMEOUT = env.decimal(
+    "PROVIDER_QUEUE_TIMEOUT", 20, meaning="Seconds a reply waits for its place before the next model is asked"
+)
+BREAKER_WINDOW = env.decimal(
+    "BREAKER_WINDOW", 30, meaning="Seconds over which a model's failures are counted, in all processes"
+)
+BREAKER_LEAST_CALLS = env.number(
+    "BREAKER_LEAST_CALLS", 20, meaning="Calls in that time below which a circuit never opens"
+)
+BREAKER_FAILURE_RATE = env.decimal(
+    "BREAKER_FAILURE_RATE", 0.5, meaning="Share of failed calls from which on a model is left alone"
+)
+BREAKER_OPEN_SECONDS = env.decimal(
+    "BREAKER_OPEN_SECONDS", 15, meaning="Seconds that a model is left alone before it is tried again"
+)
+BREAKER_PROBES = env.number(
+    "BREAKER_PROBES", 3, meaning="Calls that try it then, and have to succeed before all others may"
+)
 EMBEDDING_MODEL = env.text(
     "EMBEDDING_MODEL", "local", meaning="`local`, or an OpenAI-compatible embedding model for knowledge"
 )

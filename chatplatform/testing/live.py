@@ -139,6 +139,9 @@ def running_platform(
             "PING_EVERY": "3",
             "SLOW_CLIENT_SECONDS": "3",
             "MAX_CONNECTIONS_PER_CONTACT": "4",
+            # Tests fail on purpose, again and again: each is to see its own failure, and not the circuit it opens.
+            "BREAKER_LEAST_CALLS": "1000",
+            "PROVIDER_RETRY_PAUSE": "0.02",
             "LOG_LEVEL": "INFO",
             "LOG_FORMAT": "json",
             **(environment or {}),
