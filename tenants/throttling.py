@@ -31,7 +31,6 @@ from tenants.vocabulary import LimitLevel
 
 log = structlog.get_logger("tenants.throttling")
 T = TypeVar("T")
-WITHIN = 0.08  # s that the limiter's server has to answer; who waits for longer passes unchecked
 CONNECTIONS = 64
 LARGEST_IN_HEADER = 10**15 - 1  # a structured field's integer has at most 15 digits
 OWNERS = {LimitLevel.USER: "Your", LimitLevel.TENANT: "This tenant's", LimitLevel.GLOBAL: "The platform's"}
@@ -87,7 +86,8 @@ def remaining(state: TenantState) -> int | None:
 def problem(decision: Decision, refusal: Refusal) -> Problem:
     """The refusal as a client sees it (CONTRACT §7). Without a `retry_after` the call would never pass."""
     wait = None if refusal.retry_after is None else math.ceil(refusal.retry_after * 1000) / 1000
-    what = f"{OWNERS[LimitLevel(refusal.level)]} limit is {refusal.limit:,} {refusal.unit} a minute"
+    unit = refusal.unit.removesuffix("s") if refusal.limit == 1 else refusal.unit
+    what = f"{OWNERS[LimitLevel(refusal.level)]} limit is {refusal.limit:,} {unit} a minute"
     again = "one such message takes more" if wait is None else f"try again in {math.ceil(wait)} s"
     told = headers(decision)
     if wait is not None:
@@ -145,12 +145,13 @@ class Node:
 
 
 @cache
-def _node(url: str) -> Node:
+def _node(url: str, timeout: float) -> Node:
+    """`timeout`: seconds that it has to answer; who would wait for longer passes unchecked."""
     pool = BlockingConnectionPool.from_url(
         url,
-        socket_timeout=WITHIN,
-        socket_connect_timeout=WITHIN,
-        timeout=WITHIN,
+        socket_timeout=timeout,
+        socket_connect_timeout=timeout,
+        timeout=timeout,
         max_connections=CONNECTIONS,
         protocol=2,  # spares a new connection one round trip
         # A call whose answer was lost may have been counted: asking again would count it twice.
@@ -161,7 +162,7 @@ def _node(url: str) -> Node:
 
 def _ask(question: Callable[[Limiter], T]) -> T | None:
     """What the limiter says; None if it is away."""
-    node = _node(settings.RATE_LIMIT_URL)
+    node = _node(settings.RATE_LIMIT_URL, settings.RATE_LIMIT_TIMEOUT)
     if not node.availability.may_try():
         return None
     try:

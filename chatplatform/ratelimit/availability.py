@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 
 AWAY = 1.5  # s between two tries
 
@@ -11,18 +12,18 @@ AWAY = 1.5  # s between two tries
 class Availability:
     """Whether it is worth asking. For the threads of one process."""
 
-    def __init__(self, pause: float = AWAY) -> None:
-        self._pause = pause
+    def __init__(self, pause: float = AWAY, clock: Callable[[], float] = time.monotonic) -> None:
+        self._pause, self._clock = pause, clock
         self._lock = threading.Lock()
         self._away = False
-        self._next_try = 0.0  # on the monotonic clock
+        self._next_try = 0.0
 
     def may_try(self) -> bool:
         """While the server is away, one caller in each pause tries; the others go on without."""
         if not self._away:
             return True
         with self._lock:
-            now = time.monotonic()
+            now = self._clock()
             if self._away and now < self._next_try:
                 return False
             self._next_try = now + self._pause
@@ -32,7 +33,7 @@ class Availability:
         """It did not answer. True for the first to find out."""
         with self._lock:
             first, self._away = not self._away, True
-            self._next_try = time.monotonic() + self._pause
+            self._next_try = self._clock() + self._pause
             return first
 
     def answered(self) -> bool:

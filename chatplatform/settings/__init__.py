@@ -117,6 +117,11 @@ GLOBAL_REQUESTS_PER_MINUTE = env.limit(
 GLOBAL_TOKENS_PER_MINUTE = env.limit(
     "GLOBAL_TOKENS_PER_MINUTE", meaning="Tokens of all tenants together in any minute"
 )
+RATE_LIMIT_TIMEOUT = env.decimal(
+    "RATE_LIMIT_TIMEOUT",
+    0.1,
+    meaning="Seconds that RATE_LIMIT_URL has to answer; then messages pass unchecked",
+)
 TIER_LIMITS = tier_limits(
     env.text(
         "TIER_LIMITS",

