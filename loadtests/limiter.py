@@ -21,20 +21,20 @@ from redis import Redis
 
 from chatplatform import embedded
 from chatplatform.ratelimit import Level, Limiter
+from chatplatform.ratelimit.limiter import ADMIT
 
 PLENTY = 10**12
-HEADER = (
-    "| calls | processes | a second | client, µs CPU | script, µs | Valkey, µs CPU | per s of Valkey's CPU |"
-)
+HEADER = "| calls | processes | at once | a second | client, µs CPU | script, µs | Valkey, µs CPU | at 100 % of a core |"
 TENANTS, USERS = 100, 100
 
 
 @dataclass(frozen=True)
 class Kind:
-    """One load: how many processes call, and the limits they meet."""
+    """One load: how many processes call, on how many connections at the same time, and the limits they meet."""
 
     name: str
     processes: int
+    at_once: int = 1
     requests: int = PLENTY
     tokens: int = PLENTY
     correct: bool = False
@@ -42,11 +42,11 @@ class Kind:
 
 KINDS = [
     Kind("passed", 1),
-    Kind("passed", 2),
     Kind("passed", 4),
-    Kind("passed and corrected", 2, correct=True),
-    Kind("refused (requests)", 2, requests=20),
-    Kind("refused (tokens)", 2, tokens=30_000),
+    Kind("passed", 2, at_once=64),
+    Kind("passed and corrected", 4, correct=True),
+    Kind("refused (requests)", 2, at_once=64, requests=20),
+    Kind("refused (tokens)", 2, at_once=64, tokens=30_000),
 ]
 
 
@@ -58,24 +58,54 @@ def levels(tenant: UUID, user: int, kind: Kind) -> list[Level]:
     ]
 
 
+class Wire:
+    """Stands where the client does, and keeps what would be sent."""
+
+    def evalsha(self, *command: Any) -> list[int]:
+        self.command = command
+        return [0] * 15
+
+
 def call(url: str, kind: Kind, until: float, answers: Any) -> None:
-    """One process of callers, one call after the other."""
-    limiter = Limiter(Redis.from_url(url, protocol=2))
-    tenants = [UUID(int=number) for number in range(TENANTS)]
-    cpu, calls = time.process_time(), 0
-    while time.monotonic() < until:
-        counted = levels(random.choice(tenants), random.randrange(USERS), kind)
-        key = f"cp:rate:call:{uuid4()}"
-        limiter.admit(counted, tokens=1500, call=key)
-        if kind.correct:
-            limiter.correct(counted[1:], key, 700)
-        calls += 1
+    """One process of callers."""
+    calls, cpu, one_round = 0, time.process_time(), alone if kind.at_once == 1 else together
+    with Redis.from_url(url, protocol=2) as client:
+        connections = [client.connection_pool.get_connection() for _ in range(kind.at_once)]
+        while time.monotonic() < until:
+            calls += one_round(client, connections, kind)
     answers.put((calls, time.process_time() - cpu))
+
+
+def alone(client: Any, connections: Any, kind: Kind) -> int:
+    """A call as the platform makes it, which waits for its answer."""
+    limiter, counted, key = Limiter(client), *someone(kind)
+    limiter.admit(counted, tokens=1500, call=key)
+    if kind.correct:
+        limiter.correct(counted[1:], key, 700)
+    return 1
+
+
+def together(client: Any, connections: Any, kind: Kind) -> int:
+    """The same command on many connections, before any answer is waited for."""
+    wire: Any = Wire()
+    for connection in connections:
+        counted, key = someone(kind)
+        Limiter(wire).admit(counted, tokens=1500, call=key)
+        connection.send_command("EVALSHA", *wire.command)
+    for connection in connections:
+        connection.read_response()
+    return len(connections)
+
+
+def someone(kind: Kind) -> tuple[list[Level], str]:
+    tenant, user = UUID(int=random.randrange(TENANTS)), random.randrange(USERS)
+    return levels(tenant, user, kind), f"cp:{tenant}:rate:call:{uuid4()}"
 
 
 def measure(url: str, kind: Kind, seconds: float) -> str:
     client: Any = Redis.from_url(url)
     client.flushall()
+    client.script_load(ADMIT.text)
     server = psutil.Process(client.info("server")["process_id"])
     answers: Any = multiprocessing.Queue()
     run(url, kind, seconds / 2, answers)  # fills the windows
@@ -86,7 +116,7 @@ def measure(url: str, kind: Kind, seconds: float) -> str:
     script = client.info("commandstats")["cmdstat_evalsha"]["usec"]
     figures = calls / seconds, cpu / calls * 1e6, script / calls, spent / calls * 1e6, calls / spent
     shown = " | ".join(f"{figure:,.0f}" for figure in figures)
-    return f"| {kind.name} | {kind.processes} | {shown} |"
+    return f"| {kind.name} | {kind.processes} | {kind.at_once} | {shown} |"
 
 
 def run(url: str, kind: Kind, seconds: float, answers: Any) -> tuple[int, float]:
@@ -104,10 +134,8 @@ def run(url: str, kind: Kind, seconds: float, answers: Any) -> tuple[int, float]
 
 def main(seconds: float) -> None:
     with tempfile.TemporaryDirectory() as place, embedded.ensure(Path(place), ["valkey"]) as servers:
-        print(
-            "| calls | processes | a second | client, µs CPU | script, µs | Valkey, µs CPU | a second of Valkey's CPU |"
-        )
-        print("|---|---:|---:|---:|---:|---:|---:|")
+        print(HEADER)
+        print("|---|---:|---:|---:|---:|---:|---:|---:|")
         for kind in KINDS:
             print(measure(servers.where.redis_url, kind, seconds))
 

@@ -7,10 +7,8 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from django.core.exceptions import ImproperlyConfigured
 from django.test.utils import override_settings
 
-from chatplatform.settings.limits import tier_limits
 from tenants import limits
 from tenants.limits import Limits
 from tenants.models import ConfigurationVersion
@@ -67,19 +65,3 @@ def test_keys_name_their_owner_and_nobody_else_has_them(acme: TenantState, globe
     assert acme_global == together == "cp:platform:rate:global"
     assert len({acme_user, acme_tenant, user, tenant}) == 4
     assert str(contact) in acme_user
-
-
-def test_tier_limits_are_read_from_one_line() -> None:
-    assert tier_limits("free=60/20000/10 pro=600/-/30") == {
-        "free": (60, 20000, 10),
-        "pro": (600, None, 30),
-    }
-    assert tier_limits("") == {}
-
-
-@pytest.mark.parametrize(
-    "text", ["free", "free=60", "free=60/1", "free=60/x/1", "free=-1/1/1", "free=1/2/3/4"]
-)
-def test_tier_limits_that_are_none_stop_the_start(text: str) -> None:
-    with pytest.raises(ImproperlyConfigured, match="free=60/20000/10"):
-        tier_limits(text)

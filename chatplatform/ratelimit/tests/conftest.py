@@ -1,23 +1,26 @@
-"""A Valkey of these tests' own, empty at the start of each."""
+"""A database of these tests' own in the run's Valkey, empty at the start of each."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from redis import Redis
 
-from chatplatform import embedded
+if TYPE_CHECKING:
+    from chatplatform.embedded import Servers
 
-
-@pytest.fixture(scope="session")
-def valkey_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with embedded.ensure(tmp_path_factory.mktemp("valkey"), ["valkey"]) as servers:
-        yield servers.where.redis_url
+DATABASE = 9
 
 
 @pytest.fixture
-def valkey(valkey_url: str) -> Iterator[Redis]:
+def valkey_url(servers: Servers) -> str:
+    return f"{servers.where.redis_url}?db={DATABASE}"
+
+
+@pytest.fixture
+def valkey(valkey_url: str) -> Iterator[Any]:
     with Redis.from_url(valkey_url, protocol=2) as client:
-        client.flushall()
+        client.flushdb()
         yield client

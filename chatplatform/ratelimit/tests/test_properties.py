@@ -136,7 +136,7 @@ def test_any_interleaving_is_as_the_model_says(valkey: Any) -> None:
     run_state_machine_as_test(
         Interleaving,
         settings=settings(
-            max_examples=120,
+            max_examples=80,
             stateful_step_count=40,
             deadline=None,
             suppress_health_check=list(HealthCheck),
