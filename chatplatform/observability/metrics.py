@@ -26,6 +26,15 @@ FRAMES_REFUSED = Counter(
 )
 WORK = Gauge("chatplatform_work", "Replies in the work table, of all tenants", ["state"])
 WORK_AGE = Gauge("chatplatform_work_oldest_seconds", "Age of the oldest reply that waits or is generated")
+RATE_LIMITED = Counter("chatplatform_rate_limited", "Calls refused by a rate limit", ["level"])
+RATE_UNCHECKED = Counter(
+    "chatplatform_rate_limiter_unchecked", "Calls let through unchecked, because the rate limiter was away"
+)
+RATE_LIMITER = Histogram(
+    "chatplatform_rate_limiter_seconds",
+    "Time to ask the rate limiter",
+    buckets=(0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1),
+)
 
 # --- Calls to models. They are made in the workers. `model` is one of the first MOST_MODELS names, or "other".
 MODEL = ["provider", "model"]

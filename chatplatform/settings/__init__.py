@@ -10,6 +10,7 @@ from chatplatform.settings import env
 from chatplatform.settings.console import FORMAT_MODULE_PATH as FORMAT_MODULE_PATH
 from chatplatform.settings.console import UNFOLD as UNFOLD
 from chatplatform.settings.databases import from_url
+from chatplatform.settings.limits import tier_limits
 from chatplatform.settings.secrets import generated
 
 BASE_DIR = Path(__file__).resolve().parent.parent.parent
@@ -133,6 +134,26 @@ CHANNEL_LAYERS = {
         "CONFIG": {"hosts": [{"address": CHANNEL_LAYER_URL, "socket_timeout": None}], "prefix": "cp:layer"},
     }
 }
+
+# --- Rate limits -----------------------------------------------------------------------------------------------
+GLOBAL_REQUESTS_PER_MINUTE = env.limit(
+    "GLOBAL_REQUESTS_PER_MINUTE", meaning="Messages of all tenants together in any minute"
+)
+GLOBAL_TOKENS_PER_MINUTE = env.limit(
+    "GLOBAL_TOKENS_PER_MINUTE", meaning="Tokens of all tenants together in any minute"
+)
+RATE_LIMIT_TIMEOUT = env.decimal(
+    "RATE_LIMIT_TIMEOUT",
+    0.1,
+    meaning="Seconds that RATE_LIMIT_URL has to answer; then messages pass unchecked",
+)
+TIER_LIMITS = tier_limits(
+    env.text(
+        "TIER_LIMITS",
+        meaning="Ceilings of the tiers in any minute: messages/tokens/messages of one user, `-` = none, "
+        "such as `free=60/20000/10 pro=600/-/30`",
+    )
+)
 
 # --- Celery ----------------------------------------------------------------------------------------------------
 WORKER_CAPACITY = env.number(
