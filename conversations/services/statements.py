@@ -75,7 +75,7 @@ WITH ended AS (
     ON CONFLICT DO NOTHING
 )
 SELECT public.settle_work(message_id, %(seconds)s) FROM ended
-"""
+"""  # noqa: S608 (names of columns, no values)
 SETTLED = (
     "status finish_reason model provider input_tokens cached_input_tokens cache_write_input_tokens output_tokens "
     "cost_usd sources degraded notice error_code error_detail configuration first_token_at completed_at"
