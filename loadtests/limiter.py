@@ -24,7 +24,7 @@ from chatplatform.ratelimit import Level, Limiter
 from chatplatform.ratelimit.limiter import ADMIT
 
 PLENTY = 10**12
-HEADER = "| calls | processes | at once | a second | client, µs CPU | script, µs | Valkey, µs CPU | at 100 % of a core |"
+HEADER = "| calls | processes | at once | a second | client, µs CPU | script, µs | Valkey, µs CPU | at a full core |"
 TENANTS, USERS = 100, 100
 
 

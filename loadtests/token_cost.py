@@ -96,11 +96,12 @@ async def _live(gateway: Gateway, simulator: Simulator, options: argparse.Namesp
     await asyncio.gather(*running)
     spent = _cpu() - cpu
     thousands = options.streams * options.tokens / 1000
-    late = await _delays(simulator, replies, options.rate)
+    late, appends = await _delays(simulator, replies, options.rate)
     print(
         f"{options.streams} streams of {options.tokens} tokens: "
         f"{1000 * spent / thousands:.1f} ms CPU per 1,000 tokens, {grown / len(replies) / 1000:.0f} kB a stream, "
         f"late p50 {percentile(late, 50):.0f} ms, p95 {percentile(late, 95):.0f} ms, "
+        f"{len(late) / appends:.1f} tokens an append, "
         f"{simulator.stats()['connections']} connections",
         flush=True,
     )
@@ -144,25 +145,27 @@ async def _consume(gateway: Gateway, model: str, reply: Reply | None) -> None:
         reply.text = writer.text
 
 
-async def _delays(simulator: Simulator, replies: list[Reply], rate: float) -> list[float]:
-    """Milliseconds from each token's time in the simulator's schedule to its append. Fails where the log is not the
-    text."""
+async def _delays(simulator: Simulator, replies: list[Reply], rate: float) -> tuple[list[float], int]:
+    """Milliseconds from each token's time in the simulator's schedule to its append, and the number of appends. Fails
+    where a log is not the text."""
     to_wall_clock = time.time() - time.monotonic()
     requests = await asyncio.to_thread(simulator.requests)
     began = {
         request["body"]["messages"][-1]["content"]: request["at"] + to_wall_clock for request in requests
     }
     found: list[float] = []
+    appends = 0
     for reply in replies:
         logged = ""
         for event in await event_log.read(reply.id) or []:
+            appends += 1
             piece = orjson.loads(event.data)["text"]
             first, logged = logged.count(" ") + bool(logged), logged + piece
             at = int(event.cursor.partition("-")[0])
             due = began[str(reply.id)] + TTFT
             found += [at - 1000 * (due + n / rate) for n in range(first, logged.count(" ") + 1)]
         assert logged == reply.text, f"the log of {reply.id} is not its text"
-    return found
+    return found, appends
 
 
 def _cpu() -> float:

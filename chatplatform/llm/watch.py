@@ -11,7 +11,7 @@ from .types import Timeouts
 class Watch:
     """Cancels the task that waits for a provider too long.
 
-    A time-out context for every token costs a tenth of the token. Here a token only notes when the next one is
+    A time-out context for every token would be work for every token. Here a token only notes when the next one is
     due; the timer looks at that note when it fires, and sets itself again. Time that the reader takes between two
     tokens counts for the total only.
     """
