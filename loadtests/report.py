@@ -11,7 +11,7 @@ BEGIN, END = "<!-- bench:begin (written by `make bench ARGS=--write-docs`) -->",
 BUSY = 10  # percent of the CPU in use before a run from which on its figures are no more than preliminary
 Results = dict[str, dict[str, Any]]  # a result for each server
 Figures = Mapping[str, Any]
-PARTS = ("web", "worker", "beat", "valkey", "postgres", "simulator", "client")
+PARTS = ("web", "worker", "beat", "valkey", "postgres", "litellm", "simulator", "client")
 # Measure, at least, aim for, the measured figure, and beside what.
 ROWS: tuple[tuple[str, str, str, str, Callable[[Any], str], Callable[[Any], str]], ...] = (
     (
@@ -158,7 +158,7 @@ def _streams(measure: Figures) -> str:
                     for value in (late["p50"], late["p95"], load["overall_late_ms"]["p95"])
                 ),
                 f"{number(load['first_token_ms']['p95'])} ms",
-                *(number(cpu.get(part), 1) for part in PARTS if part != "beat"),
+                *(number(cpu.get(part), 1) for part in PARTS if part not in ("beat", "litellm")),
                 verdict + (" (clients late)" if load["client_too_late"] else ""),
             ]
         )
@@ -166,15 +166,9 @@ def _streams(measure: Figures) -> str:
 
 
 def _closed_loops(measure: Figures) -> str:
-    heads = [
-        "load",
-        "clients",
-        "a second",
-        "p50",
-        "p95",
-        "failed",
-        *(f"CPU {p}" if p == "web" else p for p in PARTS),
-    ]
+    loads = {way: load for way, load in measure.items() if isinstance(load, dict)}
+    parts = [part for part in PARTS if any(part in load["cpu_ms_each"] for load in loads.values())]
+    heads = ["load", "clients", "a second", "p50", "p95", "failed", *(f"CPU {part}" for part in parts)]
     rows = [
         [
             way,
@@ -183,10 +177,9 @@ def _closed_loops(measure: Figures) -> str:
             f"{number(load['took_ms']['p50'])} ms",
             f"{number(load['took_ms']['p95'])} ms",
             str(load["failed"]),
-            *(number(load["cpu_ms_each"].get(part), 1) for part in PARTS),
+            *(number(load["cpu_ms_each"].get(part), 1) for part in parts),
         ]
-        for way, load in measure.items()
-        if isinstance(load, dict)
+        for way, load in loads.items()
     ]
     return table(heads, rows)
 
