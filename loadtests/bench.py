@@ -84,6 +84,7 @@ def _both(options: argparse.Namespace) -> None:
         )
         files += [str(file) for file in sorted(set(RESULTS.glob("*.json")) - before)]
     shown = ["--write-docs"] if options.write_docs else []
+    shown += ["--plot", str(options.plot)] if options.plot else []
     subprocess.run([sys.executable, "-m", "loadtests.bench", "--again", *files, *shown], check=True, cwd=ROOT)
 
 

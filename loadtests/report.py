@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -71,8 +72,9 @@ def merged(results: Iterable[dict[str, Any]]) -> Results:
     """By server; a later measure of the same takes the place of an earlier one."""
     found: Results = {}
     for result in results:
-        earlier = found.get(result["server"], {"measures": {}})
-        found[result["server"]] = {**result, "measures": {**earlier["measures"], **result["measures"]}}
+        earlier = found.get(result["server"], {"measures": {}, "quick": False})
+        both = {"measures": {**earlier["measures"], **result["measures"]}}
+        found[result["server"]] = {**result, **both, "quick": result["quick"] or earlier["quick"]}
     return found
 
 
@@ -112,7 +114,7 @@ def _about(result: Figures) -> str:
     if machine["busy_before_percent"] >= BUSY:
         words.append(f"**preliminary: {machine['busy_before_percent']:.0f} % of the CPU was in use before**")
     if result["quick"]:
-        words.append("the small form")
+        words.append("the small form, at least in part")
     return "; ".join(words) + ".  "
 
 
@@ -289,7 +291,7 @@ def _loads(value: Any) -> Iterable[Figures]:
 
 def number(value: float | None, places: int = 0) -> str:
     """A dash for nothing."""
-    return "–" if value is None else f"{value:,.{places}f}"
+    return "–" if value is None or math.isnan(value) else f"{value:,.{places}f}"
 
 
 def table(heads: list[str], rows: list[list[str]]) -> str:
