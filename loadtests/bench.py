@@ -79,12 +79,22 @@ def _both(options: argparse.Namespace) -> None:
     words = [word for word in sys.argv[1:] if word != "--write-docs"]
     for server in ("daphne", "uvicorn"):
         before = set(RESULTS.glob("*.json"))
-        subprocess.run(
-            [sys.executable, "-m", "loadtests.bench", *words, "--server", server], check=True, cwd=ROOT
-        )
+        _bench(*words, "--server", server)
         files += [str(file) for file in sorted(set(RESULTS.glob("*.json")) - before)]
     shown = ["--write-docs"] if options.write_docs else []
-    subprocess.run([sys.executable, "-m", "loadtests.bench", "--again", *files, *shown], check=True, cwd=ROOT)
+    shown += ["--plot", str(options.plot)] if options.plot else []
+    _bench("--again", *files, *shown)
+
+
+def _bench(*words: str) -> None:
+    process = subprocess.Popen([sys.executable, "-m", "loadtests.bench", *words], cwd=ROOT)
+    try:
+        if status := process.wait():
+            sys.exit(status)
+    finally:
+        if process.poll() is None:
+            process.terminate()  # it stops what it has started; killed it could not
+            process.wait()
 
 
 def _measured(options: argparse.Namespace) -> Path:

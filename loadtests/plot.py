@@ -49,7 +49,10 @@ def _delays(results: Results) -> list[str]:
     parts = [_text(LEFT[0], 22, "Added delay per token, ms, over live streams", "head")]
     for ms in (0, 100, 200, 300, 400):
         kind = "limit" if ms == LATE_MS else "grid"
-        parts += [_line(LEFT, _y(ms), kind), _text(LEFT[0] - 8, _y(ms) + 4, str(ms), anchor="end")]
+        parts += [
+            _line(LEFT, _y(ms), kind),
+            _text(LEFT[0] - 8, _y(ms) + 4, f"{ms}{'+' if ms == HIGHEST else ''}", anchor="end"),
+        ]
     parts += [
         _text(
             LEFT[0] + share * (LEFT[1] - LEFT[0]) / 4, BOTTOM + 20, f"{most * share // 4:,}", anchor="middle"

@@ -22,7 +22,8 @@ OWN = ("conversations/", "chatplatform/", "tenants/")
 def start(program: str, folder: Path) -> dict[str, subprocess.Popen[bytes]]:
     """Begin to watch; it ends by itself. Of the platform's own processes, so it needs the right to trace them."""
     found = parts()
-    options = ("record", "--duration", str(SECONDS), "--rate", str(RATE), "--format", "raw")
+    # Only who has the interpreter: on a busy machine a thread that waits is taken for one that works.
+    options = ("record", "--gil", "--duration", str(SECONDS), "--rate", str(RATE), "--format", "raw")
     return {
         name: subprocess.Popen(
             [program, *options, "--output", str(folder / f"{name}.raw"), "--pid", str(found[name][0].pid)],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -11,7 +12,7 @@ BEGIN, END = "<!-- bench:begin (written by `make bench ARGS=--write-docs`) -->",
 BUSY = 10  # percent of the CPU in use before a run from which on its figures are no more than preliminary
 Results = dict[str, dict[str, Any]]  # a result for each server
 Figures = Mapping[str, Any]
-PARTS = ("web", "worker", "beat", "valkey", "postgres", "simulator", "client")
+PARTS = ("web", "worker", "beat", "valkey", "postgres", "litellm", "simulator", "client")
 # Measure, at least, aim for, the measured figure, and beside what.
 ROWS: tuple[tuple[str, str, str, str, Callable[[Any], str], Callable[[Any], str]], ...] = (
     (
@@ -71,8 +72,9 @@ def merged(results: Iterable[dict[str, Any]]) -> Results:
     """By server; a later measure of the same takes the place of an earlier one."""
     found: Results = {}
     for result in results:
-        earlier = found.get(result["server"], {"measures": {}})
-        found[result["server"]] = {**result, "measures": {**earlier["measures"], **result["measures"]}}
+        earlier = found.get(result["server"], {"measures": {}, "quick": False})
+        both = {"measures": {**earlier["measures"], **result["measures"]}}
+        found[result["server"]] = {**result, **both, "quick": result["quick"] or earlier["quick"]}
     return found
 
 
@@ -112,7 +114,7 @@ def _about(result: Figures) -> str:
     if machine["busy_before_percent"] >= BUSY:
         words.append(f"**preliminary: {machine['busy_before_percent']:.0f} % of the CPU was in use before**")
     if result["quick"]:
-        words.append("the small form")
+        words.append("the small form, at least in part")
     return "; ".join(words) + ".  "
 
 
@@ -158,7 +160,7 @@ def _streams(measure: Figures) -> str:
                     for value in (late["p50"], late["p95"], load["overall_late_ms"]["p95"])
                 ),
                 f"{number(load['first_token_ms']['p95'])} ms",
-                *(number(cpu.get(part), 1) for part in PARTS if part != "beat"),
+                *(number(cpu.get(part), 1) for part in PARTS if part not in ("beat", "litellm")),
                 verdict + (" (clients late)" if load["client_too_late"] else ""),
             ]
         )
@@ -166,15 +168,9 @@ def _streams(measure: Figures) -> str:
 
 
 def _closed_loops(measure: Figures) -> str:
-    heads = [
-        "load",
-        "clients",
-        "a second",
-        "p50",
-        "p95",
-        "failed",
-        *(f"CPU {p}" if p == "web" else p for p in PARTS),
-    ]
+    loads = {way: load for way, load in measure.items() if isinstance(load, dict)}
+    parts = [part for part in PARTS if any(part in load["cpu_ms_each"] for load in loads.values())]
+    heads = ["load", "clients", "a second", "p50", "p95", "failed", *(f"CPU {part}" for part in parts)]
     rows = [
         [
             way,
@@ -183,10 +179,9 @@ def _closed_loops(measure: Figures) -> str:
             f"{number(load['took_ms']['p50'])} ms",
             f"{number(load['took_ms']['p95'])} ms",
             str(load["failed"]),
-            *(number(load["cpu_ms_each"].get(part), 1) for part in PARTS),
+            *(number(load["cpu_ms_each"].get(part), 1) for part in parts),
         ]
-        for way, load in measure.items()
-        if isinstance(load, dict)
+        for way, load in loads.items()
     ]
     return table(heads, rows)
 
@@ -296,7 +291,7 @@ def _loads(value: Any) -> Iterable[Figures]:
 
 def number(value: float | None, places: int = 0) -> str:
     """A dash for nothing."""
-    return "–" if value is None else f"{value:,.{places}f}"
+    return "–" if value is None or math.isnan(value) else f"{value:,.{places}f}"
 
 
 def table(heads: list[str], rows: list[list[str]]) -> str:
