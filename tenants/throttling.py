@@ -151,7 +151,8 @@ def _node(url: str, timeout: float) -> Node:
         url,
         socket_timeout=timeout,
         socket_connect_timeout=timeout,
-        timeout=timeout,
+        # For a free connection: who waits there shows that this process is busy, not that the limiter is away.
+        timeout=10 * timeout,
         max_connections=CONNECTIONS,
         protocol=2,  # spares a new connection one round trip
         # A call whose answer was lost may have been counted: asking again would count it twice.

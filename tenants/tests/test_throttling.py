@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -155,6 +156,27 @@ async def test_the_event_loop_may_ask_as_well(valkey: Any) -> None:
     assert (await throttling.admit_async(state, None, uuid4(), 0)).passed
     with pytest.raises(Problem):
         await throttling.admit_async(state, None, uuid4(), 0)
+
+
+def test_60_of_500_pass_when_there_are_more_callers_than_connections(valkey: Any, acme: TenantState) -> None:
+    state = limited(acme, requests_per_minute=60)
+    answers: list[bool | None] = []
+    together = threading.Barrier(500)
+
+    def call() -> None:
+        together.wait()
+        try:
+            answers.append(throttling.admit(state, None, uuid4(), 0).checked)
+        except Problem:
+            answers.append(None)
+
+    threads = [threading.Thread(target=call) for _ in range(500)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (answers.count(True), answers.count(None)) == (60, 440)
+    assert len(valkey.client_list()) <= throttling.CONNECTIONS + 1
 
 
 # --- Tokens --------------------------------------------------------------------------------------------------------
