@@ -23,6 +23,7 @@ _gateways: WeakKeyDictionary[asyncio.AbstractEventLoop, Gateway] = WeakKeyDictio
 def config() -> GatewayConfig:
     """Keys and addresses out of the settings."""
     return GatewayConfig(
+        max_connections=settings.PROVIDER_STREAMS,
         openai_api_key=settings.OPENAI_API_KEY,
         openai_base_url=settings.OPENAI_BASE_URL,
         anthropic_api_key=settings.ANTHROPIC_API_KEY,

@@ -48,14 +48,16 @@ async def generate(reply_id: UUID) -> bool:
         await writer.finish()
         if writer.stale.is_set() or hold.stopped is Stop.LOST:
             log.warning("attempt_superseded", reply=str(reply_id), attempt=reply.attempt)
-            await jobs.in_thread(attempts.record, reply_id, reply.attempt, outcome.calls)
+            await _keep_calls(reply, outcome)
             return True
         if outcome.status == HANDED_BACK:
-            await jobs.in_thread(attempts.record, reply_id, reply.attempt, outcome.calls)
             await jobs.in_thread(statements.hand_back, reply_id, reply.attempt, writer.text)
+            await _keep_calls(reply, outcome)
             log.info("reply_handed_back", reply=str(reply_id), attempt=reply.attempt)
             return False
         settled = await _settle(reply, outcome)
+        if settled is None:  # another attempt has taken over just now
+            await _keep_calls(reply, outcome)
     if settled is not None and await writer.end(outcome.status, settled):
         over(reply_id)
     log.info(
@@ -77,6 +79,15 @@ async def _settle(reply: Reply, outcome: Outcome) -> dict[str, Any] | None:
             log.warning("settlement_waits", reply=str(reply.pk), error=type(error).__name__)
             await asyncio.sleep(SETTLE_PAUSE)
     return await jobs.in_thread(settlement.settle, reply, outcome)
+
+
+async def _keep_calls(reply: Reply, outcome: Outcome) -> None:
+    """Record the calls of an attempt that settles nothing: they were made, and may be billed."""
+    try:
+        await jobs.in_thread(attempts.record, reply.pk, reply.attempt, outcome.calls)
+    except Exception as error:  # the database is away, say; the reply is in other hands all the same
+        calls = [f"{call.model} {call.outcome} {call.cost}" for call in outcome.calls]
+        log.warning("calls_not_recorded", reply=str(reply.pk), calls=calls, error=type(error).__name__)
 
 
 async def _attempt(begun: Begun, writer: ReplyWriter, hold: Hold) -> Outcome:

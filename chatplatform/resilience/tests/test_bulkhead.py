@@ -136,3 +136,19 @@ async def test_it_says_when_there_is_no_place_in_time() -> None:
         assert (bulkhead.taken, bulkhead.waiting) == (1, 0)
     async with bulkhead.place("globex", within=0.01):
         assert bulkhead.taken == 1
+
+
+async def test_a_place_that_comes_together_with_a_cancellation_is_given_back() -> None:
+    bulkhead = Bulkhead(1, 1)
+
+    async def caller() -> None:
+        async with bulkhead.place("acme"):
+            raise AssertionError("it was cancelled before")
+
+    async with bulkhead.place("acme"):
+        waiting = asyncio.create_task(caller())
+        await asyncio.sleep(0)
+    assert bulkhead.taken == 1, "handed over"
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    assert waiting.cancelled() and (bulkhead.taken, bulkhead.waiting) == (0, 0)
