@@ -12,13 +12,14 @@ from pathlib import Path
 import psycopg
 import pytest
 from celery import Celery
+from redis.exceptions import ConnectionError
 
 from chatplatform.testing.chat import Seen, chatting
 from chatplatform.testing.stage import WORKERS, Stage, running_stage, until
 from conversations.tests.test_faults import nothing_is_left, turn
 
 pytestmark = [pytest.mark.slow, pytest.mark.processes, pytest.mark.timeout(90)]
-EXIT = 1.0 + 1.0  # s that a worker may take to end after its grace, and what a busy machine adds
+EXIT = 1.0 + 2.0  # s that a worker may take to end after its grace, and what a busy machine adds
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +39,9 @@ def both_workers(stage: Stage) -> Iterator[None]:
 
 
 def give_grace(stage: Stage, seconds: float, **more: str) -> None:
-    """Start both workers again, with this much grace."""
-    stage.environment.update({"WORKER_GRACE_SECONDS": str(seconds), "WORKER_THREADS": "8", **more})
+    """Start both workers again, with this much grace, and with leases that do not run out meanwhile."""
+    settings = {"WORKER_GRACE_SECONDS": str(seconds), "LEASE_SECONDS": "10", "WORKER_THREADS": "8"}
+    stage.environment.update({**settings, **more})
     for name in WORKERS:
         stage.replace(name)
     until(lambda: listening(stage, 2), "both workers listen")
@@ -52,7 +54,10 @@ def broker_of(stage: Stage) -> Celery:
 def listening(stage: Stage, count: int) -> bool:
     """Whether so many workers answer over the broker."""
     with broker_of(stage) as broker:
-        return len(broker.control.ping(timeout=0.5, limit=count) or ()) == count
+        try:
+            return len(broker.control.ping(timeout=1, limit=count) or ()) == count
+        except ConnectionError:  # one from before the broker was restarted
+            return False
 
 
 async def stopped(stage: Stage, worker: str) -> int:
