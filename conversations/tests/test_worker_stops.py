@@ -78,7 +78,7 @@ async def test_what_does_not_end_in_time_another_worker_goes_on_with(stage: Stag
         await under_way.over_ws.until(lambda seen: seen.resets)
         began_again = next(event["at"] for event in under_way.over_ws.events if event["type"] == "reset")
         stored = await under_way.agree()
-    assert began_again - told_at < 0.3 + 1.0 + 0.5  # without waiting for the lease to run out
+    assert began_again - told_at < 0.3 + 3.0  # long before the lease would have run out
     assert (stored["status"], stored["attempts"]) == ("completed", 2)
     assert under_way.over_ws.resets == under_way.over_sse.resets == ["restart"]
 
@@ -94,7 +94,7 @@ async def test_what_ends_in_time_ends_where_it_was(stage: Stage) -> None:
             for _ in range(4):
                 status, turn_of = await meanwhile.post("[[sim: tokens=1 tps=0]]")
                 assert (status, turn_of["reply"]["attempts"]) == (200, 1)
-            assert time.monotonic() - began < 2
+            assert time.monotonic() - began < 8  # none waits for a lease to run out
         assert stage.processes[worker].poll() is None
         stored = await under_way.agree()
         assert await stopped(stage, worker) == 0
