@@ -1,27 +1,92 @@
-"""Daphne, able to refuse a WebSocket with the status that the application chose.
+"""Daphne, with what it lacks beside uvicorn: `python -m chatplatform.daphne_server` takes Daphne's own arguments.
 
-`python -m chatplatform.daphne_server` takes Daphne's own arguments. Stock Daphne answers every refused handshake with
-403; this adds ASGI's "WebSocket Denial Response" extension, which uvicorn has. Without it everything works, but a
-client cannot tell "who are you" (401) from "no such conversation" (404).
+- A WebSocket can be refused with the status that the application chose (ASGI's "WebSocket Denial Response");
+  stock Daphne answers every refused handshake with 403.
+- `send` waits while a client does not read; stock Daphne keeps everything in memory.
+- SIGTERM and SIGINT let everybody go first; stock Daphne cuts them off.
 """
 
 from __future__ import annotations
 
+import asyncio
+import signal
 from typing import Any
 
 from autobahn.websocket.types import ConnectionDeny
+from daphne import http_protocol
 from daphne.cli import CommandLineInterface
-from daphne.server import Server
+from daphne.http_protocol import WebRequest
+from daphne.server import Server, twisted_loop
 from daphne.ws_protocol import WebSocketFactory, WebSocketProtocol
+from django.conf import settings
+from twisted.internet.interfaces import IPushProducer
+from zope.interface import implementer  # type: ignore[import-untyped]
 
-EXTENSION = "websocket.http.response"
+from chatplatform import draining, heartbeats
+
+DENIAL = "websocket.http.response"
+
+
+@implementer(IPushProducer)
+class Flow:
+    """What Twisted tells of a connection's buffer: over 64 kB, pause; empty again, go on."""
+
+    __slots__ = ("_full",)
+
+    def __init__(self) -> None:
+        self._full: asyncio.Future[None] | None = None
+
+    async def wait(self) -> None:
+        """Wait until the client has taken what was sent so far."""
+        while self._full is not None:
+            await asyncio.shield(self._full)
+
+    def pauseProducing(self) -> None:
+        self._full = self._full or twisted_loop.create_future()
+
+    def resumeProducing(self) -> None:
+        if self._full is not None:
+            self._full.set_result(None)
+            self._full = None
+
+    stopProducing = resumeProducing  # the connection is gone: whoever waits finds out by sending
+
+
+class Request(WebRequest):  # type: ignore[misc]
+    flow: Flow
+
+    def handle_reply(self, message: dict[str, Any]) -> None:
+        if message.get("type") == "http.response.start" and not self.finished and self.channel is not None:
+            self.flow = Flow()
+            self.registerProducer(self.flow, True)
+        super().handle_reply(message)
+
+    def finish(self) -> None:
+        if self.producer:
+            self.unregisterProducer()
+        super().finish()
 
 
 class Protocol(WebSocketProtocol):  # type: ignore[misc]
+    def onConnect(self, request: Any) -> Any:
+        self.flow = Flow()
+        self.closeHandshakeTimeout = heartbeats.CLOSED_WITHIN
+        return super().onConnect(request)
+
+    def onOpen(self) -> None:
+        self.transport.unregisterProducer()  # of the HTTP request that this was before
+        self.transport.registerProducer(self.flow, True)
+        super().onOpen()
+
+    def _closeConnection(self, abort: bool = False) -> None:
+        self.transport.unregisterProducer()  # or the transport would ask it for more instead of closing
+        self.flow.stopProducing()
+        super()._closeConnection(abort)
+
     def handle_reply(self, message: dict[str, Any]) -> None:
-        if message.get("type") == f"{EXTENSION}.start":
+        if message.get("type") == f"{DENIAL}.start":
             self.denied_with = message["status"]
-        elif message.get("type") == f"{EXTENSION}.body":
+        elif message.get("type") == f"{DENIAL}.body":
             self.handshake_deferred.errback(ConnectionDeny(code=self.denied_with, reason="Refused"))  # type: ignore[no-untyped-call]
             del self.handshake_deferred
             self.server.protocol_disconnected(self)
@@ -29,18 +94,52 @@ class Protocol(WebSocketProtocol):  # type: ignore[misc]
             super().handle_reply(message)
 
 
-class DenyingServer(Server):  # type: ignore[misc]
+class ConsiderateServer(Server):  # type: ignore[misc]
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        pings = {
+            "ping_interval": settings.PING_EVERY,
+            "ping_timeout": settings.PING_EVERY * heartbeats.PONG_WITHIN,
+        }
+        super().__init__(*arguments, **{**options, **pings})
+        self.signal_handlers = False  # Twisted's own would stop at once
+        self.leaving: list[asyncio.Task[None]] = []
+
+    def run(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            twisted_loop.add_signal_handler(number, self._told_to_stop)
+        super().run()
+
+    def _told_to_stop(self) -> None:
+        self.leaving.append(twisted_loop.create_task(self._leave()))
+
+    async def _leave(self) -> None:
+        if not draining.is_leaving():
+            await draining.leave(settings.DRAIN_SECONDS)
+            self.stop()
+        else:
+            await draining.leave(0)
+
+    def listen_success(self, port: Any) -> None:
+        heartbeats.give_up_on_the_dead(port.socket)
+        super().listen_success(port)
+
     def create_application(self, protocol: Any, scope: dict[str, Any]) -> Any:
         if scope["type"] == "websocket":
-            scope["extensions"] = {EXTENSION: {}}
+            scope["extensions"] = {DENIAL: {}}
         return super().create_application(protocol, scope)
 
+    async def handle_reply(self, protocol: Any, message: dict[str, Any]) -> None:
+        if message["type"] == "websocket.send" or message.get("more_body"):
+            await protocol.flow.wait()
+        await super().handle_reply(protocol, message)
 
-class DenyingCommandLine(CommandLineInterface):  # type: ignore[misc]
-    server_class = DenyingServer
+
+class CommandLine(CommandLineInterface):  # type: ignore[misc]
+    server_class = ConsiderateServer
 
 
 WebSocketFactory.protocol = Protocol
+http_protocol.WebRequest = Request
 
 if __name__ == "__main__":
-    DenyingCommandLine.entrypoint()
+    CommandLine.entrypoint()

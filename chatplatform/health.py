@@ -8,7 +8,7 @@ from asgiref.sync import sync_to_async
 from django.core.cache import cache
 from django.http import HttpRequest, HttpResponse, JsonResponse
 
-from chatplatform import tenancy
+from chatplatform import draining, tenancy
 from chatplatform.observability.metrics import exposition
 from chatplatform.postgres import migrations
 
@@ -22,6 +22,8 @@ async def livez(request: HttpRequest) -> JsonResponse:
 
 async def readyz(request: HttpRequest) -> JsonResponse:
     """200 when PostgreSQL answers and is migrated. Valkey is reported, not required: messages are accepted without."""
+    if draining.is_leaving():
+        return JsonResponse({"status": "shutting_down"}, status=503)
     database = await sync_to_async(_database, thread_sensitive=False)()
     valkey = await sync_to_async(_valkey, thread_sensitive=False)()
     ready = database == "ok"

@@ -16,17 +16,23 @@ from chatplatform.embedded.program import Program
 ANY_ADDRESS = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
 DEFAULT_PORTS = {"http": 80, "https": 443}
 PROBE_TIMEOUT = 2.0
+WEB_DRAIN = "1.5"  # s
 
 
 def web() -> Program:
     """The ASGI server that `ASGI_SERVER` names."""
-    host, port, application = settings.HOST, str(settings.PORT), "chatplatform.asgi:application"
-    if settings.ASGI_SERVER == "uvicorn":
-        quiet = ("--no-access-log", "--log-level", "warning", "--timeout-graceful-shutdown", "1")
-        return _python("web", "uvicorn", application, "--host", host, "--port", port, *quiet, grace=1.5)
-    return _python(
-        "web", "chatplatform.daphne_server", "-v", "0", "-b", host, "-p", port, application, grace=1.5
-    )
+    command = web_command(settings.ASGI_SERVER, settings.HOST, settings.PORT)
+    # All of `make run` has to stop within 10 s.
+    drain = os.environ.get("DRAIN_SECONDS", WEB_DRAIN)
+    return _python("web", *command, grace=float(drain) + 0.5, DRAIN_SECONDS=drain)
+
+
+def web_command(server: str, host: str, port: int) -> tuple[str, ...]:
+    """The module that serves the application, and its arguments."""
+    if server == "uvicorn":
+        return "chatplatform.uvicorn_server", "--host", host, "--port", str(port)
+    quiet = ("-v", "0", "-b", host, "-p", str(port))
+    return "chatplatform.daphne_server", *quiet, "chatplatform.asgi:application"
 
 
 def worker() -> Program:

@@ -10,6 +10,7 @@ from chatplatform.settings import env
 from chatplatform.settings.console import FORMAT_MODULE_PATH as FORMAT_MODULE_PATH
 from chatplatform.settings.console import UNFOLD as UNFOLD
 from chatplatform.settings.databases import from_url
+from chatplatform.settings.limits import tier_limits
 from chatplatform.settings.secrets import generated
 
 BASE_DIR = Path(__file__).resolve().parent.parent.parent
@@ -30,6 +31,29 @@ PUBLIC_PORT = env.number(
     "PUBLIC_PORT", PORT, meaning="Port that visitors see, when a proxy stands in front (default: PORT)"
 )
 ASGI_SERVER = env.text("ASGI_SERVER", "daphne", meaning="`daphne` or `uvicorn`")
+DRAIN_SECONDS = env.decimal(
+    "DRAIN_SECONDS",
+    20,
+    meaning="Seconds a web server that is told to stop has for sending everybody elsewhere; `make run` takes 1.5",
+)
+MAX_CONNECTIONS_PER_CONTACT = env.number(
+    "MAX_CONNECTIONS_PER_CONTACT",
+    20,
+    meaning="WebSockets one end user may have open at once, in all processes",
+)
+MAX_CONNECTIONS_PER_TENANT = env.number(
+    "MAX_CONNECTIONS_PER_TENANT",
+    20_000,
+    meaning="WebSockets one tenant may have open at once, in all processes",
+)
+PING_EVERY = env.decimal(
+    "PING_EVERY", 20, meaning="Seconds between pings to a silent WebSocket; without an answer it is dropped"
+)
+SLOW_CLIENT_SECONDS = env.decimal(
+    "SLOW_CLIENT_SECONDS",
+    20,
+    meaning="Seconds after which a WebSocket whose client takes nothing of what there is for it is closed",
+)
 DEBUG = env.flag("DJANGO_DEBUG", False, meaning="Django's debug pages; never in production")
 SECRET_KEY = env.text(
     "DJANGO_SECRET_KEY", "", secret=True, shown="generated under DATA_DIR", meaning="Signs cookies and tokens"
@@ -88,7 +112,9 @@ CHANNEL_LAYER_URL = env.text(
 EVENT_LOG_URL = env.text(
     "EVENT_LOG_URL", _redis, secret=True, shown="REDIS_URL", meaning="Event logs of the replies"
 )
-RATE_LIMIT_URL = env.text("RATE_LIMIT_URL", _redis, secret=True, shown="REDIS_URL", meaning="Rate limits")
+RATE_LIMIT_URL = env.text(
+    "RATE_LIMIT_URL", _redis, secret=True, shown="REDIS_URL", meaning="Rate limits and circuit breakers"
+)
 CELERY_BROKER_URL = env.text(
     "CELERY_BROKER_URL", _redis, secret=True, shown="REDIS_URL", meaning="Celery's broker; RabbitMQ works too"
 ).replace("unix://", "redis+socket://", 1)
@@ -109,6 +135,26 @@ CHANNEL_LAYERS = {
     }
 }
 
+# --- Rate limits -----------------------------------------------------------------------------------------------
+GLOBAL_REQUESTS_PER_MINUTE = env.limit(
+    "GLOBAL_REQUESTS_PER_MINUTE", meaning="Messages of all tenants together in any minute"
+)
+GLOBAL_TOKENS_PER_MINUTE = env.limit(
+    "GLOBAL_TOKENS_PER_MINUTE", meaning="Tokens of all tenants together in any minute"
+)
+RATE_LIMIT_TIMEOUT = env.decimal(
+    "RATE_LIMIT_TIMEOUT",
+    0.1,
+    meaning="Seconds that RATE_LIMIT_URL has to answer; then messages pass unchecked",
+)
+TIER_LIMITS = tier_limits(
+    env.text(
+        "TIER_LIMITS",
+        meaning="Ceilings of the tiers in any minute: messages/tokens/messages of one user, `-` = none, "
+        "such as `free=60/20000/10 pro=600/-/30`",
+    )
+)
+
 # --- Celery ----------------------------------------------------------------------------------------------------
 WORKER_CAPACITY = env.number(
     "WORKER_CAPACITY", 1000, meaning="Replies that one worker process carries at once, all in one event loop"
@@ -123,6 +169,11 @@ WORKER_GRACE_SECONDS = env.decimal(
 )
 CELERY_WORKER_POOL = "chatplatform.pool:TaskPool"
 CELERY_WORKER_CONCURRENCY = WORKER_CAPACITY
+WORKER_METRICS_PORT = env.number(
+    "WORKER_METRICS_PORT",
+    0,
+    meaning="Port on HOST where a worker serves its Prometheus metrics; 0 is nowhere",
+)
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_ACKS_LATE = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
@@ -177,6 +228,41 @@ INTER_TOKEN_TIMEOUT = env.decimal(
     "INTER_TOKEN_TIMEOUT", 20, meaning="Seconds a model may pause between two tokens"
 )
 TOTAL_TIMEOUT = env.decimal("TOTAL_TIMEOUT", 300, meaning="Seconds one reply may take in all")
+PROVIDER_TRIES = env.number(
+    "PROVIDER_TRIES", 3, meaning="Tries at one model, as long as nothing was shown, before the next is asked"
+)
+PROVIDER_RETRY_PAUSE = env.decimal(
+    "PROVIDER_RETRY_PAUSE",
+    0.25,
+    meaning="Seconds before the second try at most; doubled for each further one",
+)
+PROVIDER_PATIENCE = env.decimal(
+    "PROVIDER_PATIENCE", 5, meaning="Longest `retry-after`, in seconds, that is waited for"
+)
+PROVIDER_STREAMS = env.number(
+    "PROVIDER_STREAMS", 2000, meaning="Calls to one provider that one process makes at once"
+)
+PROVIDER_STREAMS_PER_TENANT = env.number(
+    "PROVIDER_STREAMS_PER_TENANT", 1500, meaning="How many of them may be one tenant's"
+)
+PROVIDER_QUEUE_TIMEOUT = env.decimal(
+    "PROVIDER_QUEUE_TIMEOUT", 20, meaning="Seconds a reply waits for its place before the next model is asked"
+)
+BREAKER_WINDOW = env.decimal(
+    "BREAKER_WINDOW", 30, meaning="Seconds over which a model's failures are counted, in all processes"
+)
+BREAKER_LEAST_CALLS = env.number(
+    "BREAKER_LEAST_CALLS", 20, meaning="Calls in that time below which a circuit never opens"
+)
+BREAKER_FAILURE_RATE = env.decimal(
+    "BREAKER_FAILURE_RATE", 0.5, meaning="Share of failed calls from which on a model is left alone"
+)
+BREAKER_OPEN_SECONDS = env.decimal(
+    "BREAKER_OPEN_SECONDS", 15, meaning="Seconds that a model is left alone before it is tried again"
+)
+BREAKER_PROBES = env.number(
+    "BREAKER_PROBES", 3, meaning="Calls that try it then, and have to succeed before all others may"
+)
 EMBEDDING_MODEL = env.text(
     "EMBEDDING_MODEL", "local", meaning="`local`, or an OpenAI-compatible embedding model for knowledge"
 )
@@ -210,10 +296,10 @@ MIDDLEWARE = [
     "tenants.middleware.resolve_host",
     "chatplatform.security.secure_headers",
     "tenants.middleware.StaffSession",
-    "django.middleware.csrf.CsrfViewMiddleware",
+    "chatplatform.security.CsrfForPages",
 ]
-# tenants.middleware.StaffSession carries the three that the admin looks for.
-SILENCED_SYSTEM_CHECKS = ["admin.E408", "admin.E409", "admin.E410"]
+# tenants.middleware.StaffSession carries the three that the admin looks for, chatplatform.security the one for CSRF.
+SILENCED_SYSTEM_CHECKS = ["admin.E408", "admin.E409", "admin.E410", "security.W003"]
 ROOT_URLCONF = "chatplatform.urls"
 ASGI_APPLICATION = "chatplatform.asgi.application"
 AUTH_USER_MODEL = "tenants.User"
@@ -267,7 +353,7 @@ SECURE_HSTS_INCLUDE_SUBDOMAINS = _https
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["tenants.auth.authentication.BearerAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["tenants.auth.permissions.HasScope"],
-    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_RENDERER_CLASSES": ["chatplatform.api.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["chatplatform.api.parsers.JSONParser"],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "EXCEPTION_HANDLER": "chatplatform.api.problem.handle_exception",

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from django.conf import settings
 
+from chatplatform.management.processes import web_command
 from chatplatform.testing import cast
 from chatplatform.testing.simulator import Simulator, running_simulator
 
@@ -93,19 +94,13 @@ def _worker(name: str) -> Callable[[Live], list[str]]:
     return lambda live: _celery("worker", "-n", f"{name}-{live.port}@test", *alone)
 
 
-def _daphne(live: Live) -> list[str]:
-    quiet = ("-v", "0", "-b", "127.0.0.1", "-p", str(live.port))
-    return [sys.executable, "-m", "chatplatform.daphne_server", *quiet, "chatplatform.asgi:application"]
-
-
-def _uvicorn(live: Live) -> list[str]:
-    quiet = ("--log-level", "warning", "--no-access-log", "--port", str(live.port))
-    return [sys.executable, "-m", "uvicorn", "chatplatform.asgi:application", *quiet]
+def _web(server: str) -> Callable[[Live], list[str]]:
+    return lambda live: [sys.executable, "-m", *web_command(server, "127.0.0.1", live.port)]
 
 
 COMMANDS: Mapping[str, Callable[[Live], list[str]]] = {
-    "daphne": _daphne,
-    "uvicorn": _uvicorn,
+    "daphne": _web("daphne"),
+    "uvicorn": _web("uvicorn"),
     "worker": _worker("worker"),
     "worker-2": _worker("worker-2"),
     "beat": lambda live: _celery("beat", "--schedule", str(live.data_dir / "live-beat"), "--pidfile="),
@@ -140,6 +135,13 @@ def running_platform(
             "RECONCILE_EVERY": str(BEAT_EVERY),
             "INTER_TOKEN_TIMEOUT": "3",
             "LEASE_SECONDS": "3",
+            "DRAIN_SECONDS": "2",
+            "PING_EVERY": "3",
+            "SLOW_CLIENT_SECONDS": "3",
+            "MAX_CONNECTIONS_PER_CONTACT": "4",
+            # Tests fail on purpose, again and again: each is to see its own failure, and not the circuit it opens.
+            "BREAKER_LEAST_CALLS": "1000",
+            "PROVIDER_RETRY_PAUSE": "0.02",
             "LOG_LEVEL": "INFO",
             "LOG_FORMAT": "json",
             **(environment or {}),

@@ -16,7 +16,7 @@ from chatplatform.api.problem import DATABASE_GONE, Code, Problem
 from conversations.gateway import gateway
 from conversations.models import Reply
 from conversations.rag import embedders
-from conversations.services import leases, settlement, statements
+from conversations.services import attempts, leases, settlement, statements
 from conversations.services.asking import Turn, ask, ended, estimated, failed, prepare
 from conversations.services.lease_keeper import Hold, Stop, holding, over
 from conversations.services.settlement import Outcome
@@ -27,6 +27,7 @@ from conversations.vocabulary import ReplyStatus, ResetReason
 log = structlog.get_logger("conversations.generation")
 # Seconds between two tries. If another worker takes over meanwhile, ours is fenced out.
 SETTLE_TRIES, SETTLE_PAUSE = 20, 0.5
+HANDED_BACK = ReplyStatus.QUEUED  # how an attempt ends that another one will follow
 
 
 async def generate(reply_id: UUID) -> bool:
@@ -47,8 +48,10 @@ async def generate(reply_id: UUID) -> bool:
         await writer.finish()
         if writer.stale.is_set() or hold.stopped is Stop.LOST:
             log.warning("attempt_superseded", reply=str(reply_id), attempt=reply.attempt)
+            await jobs.in_thread(attempts.record, reply_id, reply.attempt, outcome.calls)
             return True
-        if outcome is None:
+        if outcome.status == HANDED_BACK:
+            await jobs.in_thread(attempts.record, reply_id, reply.attempt, outcome.calls)
             await jobs.in_thread(statements.hand_back, reply_id, reply.attempt, writer.text)
             log.info("reply_handed_back", reply=str(reply_id), attempt=reply.attempt)
             return False
@@ -76,8 +79,8 @@ async def _settle(reply: Reply, outcome: Outcome) -> dict[str, Any] | None:
     return await jobs.in_thread(settlement.settle, reply, outcome)
 
 
-async def _attempt(begun: Begun, writer: ReplyWriter, hold: Hold) -> Outcome | None:
-    """One attempt, whatever becomes of it; None if it is to be handed back."""
+async def _attempt(begun: Begun, writer: ReplyWriter, hold: Hold) -> Outcome:
+    """One attempt, whatever becomes of it."""
     attempt = begun.reply.attempt
     writer.start(ResetReason.RESTART if attempt > 1 else None)
     try:
@@ -92,7 +95,7 @@ async def _attempt(begun: Begun, writer: ReplyWriter, hold: Hold) -> Outcome | N
         return failed(Code.INTERNAL_ERROR, "Something went wrong here.", text=writer.text)
 
 
-async def _ask_until_stopped(turn: Turn, hold: Hold) -> Outcome | None:
+async def _ask_until_stopped(turn: Turn, hold: Hold) -> Outcome:
     """The outcome of asking the models, or of being stopped in the middle of it."""
     if hold.stopped is None:
         hold.asking = asyncio.create_task(ask(turn))
@@ -100,7 +103,7 @@ async def _ask_until_stopped(turn: Turn, hold: Hold) -> Outcome | None:
         if not hold.asking.cancelled():
             return hold.asking.result()
     if hold.stopped is Stop.HANDED_BACK:
-        return None
+        return ended(turn, HANDED_BACK, "", turn.spent)
     return ended(turn, ReplyStatus.CANCELLED, "cancelled", turn.spent + estimated(turn))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 from uuid import UUID
 
-from chatplatform import jobs, tenancy
+from chatplatform import draining, jobs, tenancy
 from chatplatform.api.problem import Code, Problem
 from conversations.services import access, tickets
 from conversations.services.tickets import Ticket
@@ -22,14 +22,23 @@ from tenants.vocabulary import Scope
 async def admit(scope: dict[str, Any], conversation_id: UUID) -> Principal:
     """The principal of a WebSocket's ASGI scope, if it may join the conversation.
 
-    Raises Problem: 401, 403 or 404 as CONTRACT §6 says.
+    Raises Problem: 401, 403 or 404 as CONTRACT §6 says, 503 while this process takes its leave.
     """
+    check_not_leaving()
     headers = {name.decode("latin1").lower(): value.decode("latin1") for name, value in scope["headers"]}
     shown = parse_qs(scope.get("query_string", b"").decode("latin1")).get("ticket", [""])[0]
     ticket = await tickets.redeem(shown) if shown else None
     if shown and (ticket is None or ticket.conversation_id != conversation_id):
         raise Problem(Code.NOT_AUTHENTICATED, "The ticket is used up, expired or for another conversation.")
     return await jobs.in_thread(_admit, headers, ticket, conversation_id)
+
+
+def check_not_leaving() -> None:
+    """Raises Problem `shutting_down` while this process takes nothing new."""
+    if draining.is_leaving():
+        raise Problem(
+            Code.SHUTTING_DOWN, "Try again: another process takes over.", headers={"Retry-After": "1"}
+        )
 
 
 def _admit(headers: dict[str, str], ticket: Ticket | None, conversation_id: UUID) -> Principal:

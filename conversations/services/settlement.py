@@ -13,7 +13,8 @@ from django.utils import timezone
 from chatplatform.llm.types import ModelRef, Usage
 from conversations import selectors
 from conversations.models import Message, Reply
-from conversations.services import statements
+from conversations.services import attempts, statements
+from conversations.services.attempts import ProviderCall
 from conversations.vocabulary import ReplyStatus
 
 SMALLEST_COST = Decimal(1).scaleb(-9)  # what the column keeps
@@ -36,6 +37,7 @@ class Outcome:
     error_detail: str = ""
     configuration: int | None = None
     first_token_at: datetime | None = None
+    calls: list[ProviderCall] = field(default_factory=list)
 
 
 def settle(reply: Reply, outcome: Outcome) -> dict[str, Any] | None:
@@ -56,7 +58,8 @@ def settle(reply: Reply, outcome: Outcome) -> dict[str, Any] | None:
     ended.error_code, ended.error_detail = outcome.error_code, outcome.error_detail
     ended.configuration = outcome.configuration
     ended.first_token_at, ended.completed_at = outcome.first_token_at, timezone.now()
-    if not statements.settle(ended, outcome.text):
+    calls = attempts.rows(reply.pk, reply.attempt, outcome.calls)
+    if not statements.settle(ended, outcome.text, calls):
         return None
     ended.message = Message(id=reply.pk, content=outcome.text)
     return selectors.reply_as_json(ended)

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 from uuid import UUID
 
+import orjson
 from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, connections, router
 from django.db.models import Model
 
 from chatplatform.llm.types import ChatMessage
-from conversations.models import Conversation, Message, Reply
+from conversations.models import Conversation, Message, ProviderAttempt, Reply
 
 M = TypeVar("M", bound=Model)
 
@@ -52,8 +53,10 @@ CROSS JOIN LATERAL (
 OF_REPLY = ("user_message_id", "conversation_id", "status", "attempt", "options", "created_at", "started_at")
 OF_CONVERSATION = ("model", "fallback_model", "temperature", "system_prompt")
 
+CALL = ", ".join(str(field.column) for field in ProviderAttempt._meta.concrete_fields)
 # Writes the end of a reply, if this attempt is still the newest, and notes that only its last event is left to do.
-SETTLE = """
+# The calls that were made are recorded in any case.
+SETTLE = f"""
 WITH ended AS (
     UPDATE conversations_reply
     SET status = %(status)s, finish_reason = %(finish_reason)s, model = %(model)s, provider = %(provider)s,
@@ -66,9 +69,13 @@ WITH ended AS (
     RETURNING message_id
 ), said AS (
     UPDATE conversations_message SET content = %(content)s FROM ended WHERE id = ended.message_id
+), recorded AS (
+    INSERT INTO conversations_providerattempt ({CALL})
+    SELECT {CALL} FROM jsonb_populate_recordset(NULL::conversations_providerattempt, %(calls)s::jsonb)
+    ON CONFLICT DO NOTHING
 )
 SELECT public.settle_work(message_id, %(seconds)s) FROM ended
-"""
+"""  # noqa: S608 (names of columns, no values)
 SETTLED = (
     "status finish_reason model provider input_tokens cached_input_tokens cache_write_input_tokens output_tokens "
     "cost_usd sources degraded notice error_code error_detail configuration first_token_at completed_at"
@@ -128,11 +135,19 @@ def begin(reply_id: UUID, holder: str) -> Begun | None:
     return Begun(reply, said, cancelled, knows)
 
 
-def settle(reply: Reply, content: str) -> bool:
-    """Write the end of a reply as the instance has it. False if a newer attempt has taken over, or it had ended."""
+def settle(reply: Reply, content: str, calls: Sequence[ProviderAttempt] = ()) -> bool:
+    """Write the end of a reply as the instance has it, and the calls that were made for it.
+
+    False if a newer attempt has taken over, or it had ended.
+    """
     values = {name: _prepared(Reply, name, getattr(reply, name)) for name in SETTLED}
     values |= {"message_id": reply.pk, "attempt": reply.attempt, "seconds": settings.LEASE_SECONDS}
+    values["calls"] = orjson.dumps([_columns(call) for call in calls], default=str).decode()
     return bool(_rows(SETTLE, {**values, "content": _prepared(Message, "content", content)}))
+
+
+def _columns(instance: Model) -> dict[str, Any]:
+    return {str(field.column): getattr(instance, field.attname) for field in instance._meta.concrete_fields}
 
 
 def checkpoint(texts: Collection[tuple[UUID, int, str]]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from uuid import UUID
 from weakref import WeakKeyDictionary
@@ -17,11 +18,12 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from chatplatform import draining
 from conversations.streaming.event_log import channel
 from conversations.streaming.events import Event
 
 log = structlog.get_logger("conversations.hub")
-LONGEST_QUEUE = 4096
+LONGEST_QUEUE = 256  # events kept for one reader; the log has them all
 CONFIRMED_WITHIN = 2.0  # s
 PAUSE = 0.5  # s between two tries to connect
 
@@ -39,33 +41,53 @@ class Resume:
     accepted: Event | None = None  # what the reader has to be told first, if it is not in the log
 
 
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """This process ends: the reader should go elsewhere after so many milliseconds; 0 is now, whoever it is."""
+
+    after_ms: int
+
+
+Item = Event | Resume | Leave | None
+
+
 class Subscription:
-    """The live events of one conversation. Bounded: a reader that falls behind is told to replay the log."""
+    """The live events of one conversation. Bounded: a reader that falls behind is told to replay the log.
 
-    def __init__(self) -> None:
-        self._events: deque[Event | Resume | None] = deque()
-        self._wake = asyncio.Event()
+    `wake` is called with every item; it must not fail.
+    """
 
-    def push(self, item: Event | Resume | None) -> None:
+    __slots__ = ("_events", "wake")
+
+    def __init__(self, wake: Callable[[], object]) -> None:
+        self._events: deque[Item] | None = None  # there is none for most of a conversation's life
+        self.wake = wake
+
+    def push(self, item: Item) -> None:
         """Add an event or a wish; None means that events may have been missed: read the log again."""
-        if item is None or len(self._events) >= LONGEST_QUEUE:
-            wishes = [kept for kept in self._events if isinstance(kept, Resume)][-100:]
-            self._events.clear()
-            self._events.extend([None, *wishes])
+        events = self._events = deque() if self._events is None else self._events
+        if item is None or len(events) >= LONGEST_QUEUE:
+            wishes = [kept for kept in events if isinstance(kept, Resume | Leave)][-100:]
+            events.clear()
+            events.extend([None, *wishes])
         if item is not None:
-            self._events.append(item)
-        self._wake.set()
+            events.append(item)
+        self.wake()
 
-    async def next(self, silence: float | None = None) -> Event | Resume | None:
-        """The next item; None: events may have been missed, or `silence` seconds have passed: read the log again."""
-        while not self._events:
-            self._wake.clear()
-            try:
-                async with asyncio.timeout(silence):
-                    await self._wake.wait()
-            except TimeoutError:
-                return None
-        return self._events.popleft()
+    @property
+    def waiting(self) -> bool:
+        """Whether there is an item to take."""
+        return bool(self._events)
+
+    def take(self) -> Item:
+        """The next item. Raises IndexError if nothing is waiting."""
+        events = self._events
+        if not events:
+            raise IndexError("Nothing is waiting.")
+        item = events.popleft()
+        if not events:
+            self._events = None
+        return item
 
 
 class Hub:
@@ -79,9 +101,11 @@ class Hub:
         self._pubsub: PubSub | None = None
         self._task: asyncio.Task[None] | None = None
 
-    async def subscribe(self, conversation_id: UUID | str) -> tuple[str, Subscription]:
+    async def subscribe(
+        self, conversation_id: UUID | str, wake: Callable[[], object]
+    ) -> tuple[str, Subscription]:
         """Join a conversation; once this returns, nothing that is published is missed (or a None tells so)."""
-        name, subscription = channel(conversation_id), Subscription()
+        name, subscription = channel(conversation_id), Subscription(wake)
         readers = self._readers.setdefault(name, set())
         readers.add(subscription)
         try:
@@ -109,6 +133,12 @@ class Hub:
             self._readers.pop(name, None)
             self._confirmed.pop(name, None)
             await self._send("unsubscribe", name)
+
+    def let_go(self, within_ms: int) -> None:
+        """Ask all readers to go elsewhere, at moments spread over so many milliseconds; 0 is now."""
+        for readers in self._readers.values():
+            for reader in readers:
+                reader.push(Leave(draining.jitter(within_ms)))
 
     async def _send(self, command: str, name: str) -> None:
         if self._pubsub is not None:

@@ -2,6 +2,7 @@
 import { describeProblem, isFinal, needsEditing, retryAfter, seconds } from "./problems.js";
 
 const BUSY_RETRY_MS = 3_000;
+const MOVING_MS = 1_000;
 
 export class Delivery {
   #outbox;
@@ -66,6 +67,8 @@ export class Delivery {
   refused(clientId, problem) {
     const item = this.#outbox.find(clientId);
     if (!item) return;
+    // The server is about to go; the message goes to the next one, once the socket has moved.
+    if (problem.code === "shutting_down") return this.#postpone(item, MOVING_MS, null);
     if (problem.code === "reply_in_progress") return this.#postpone(item, BUSY_RETRY_MS, null);
     if (problem.code === "rate_limited" && retryAfter(problem)) {
       return this.#postpone(item, retryAfter(problem) * 1000, (left) => `A little too fast. Sending in ${seconds(left)}…`);
