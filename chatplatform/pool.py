@@ -17,7 +17,6 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -147,8 +146,10 @@ class TaskPool(BasePool):
             if job.cancel():
                 self._answer(callback, _failed(Reject("This worker stops.", requeue=True)))
         log.info("worker_hands_back", jobs=len(self._under_way))
-        with suppress(TimeoutError):
+        try:
             await asyncio.wait_for(jobs.hand_back(), HAND_BACK_WITHIN)
+        except Exception as error:  # the database is away, say; the leases run out by themselves
+            log.warning("not_handed_back", error=type(error).__name__)
         await self._idle(HAND_BACK_WITHIN)
         # Whatever does not end by then is redelivered, or found by a reconciler.
         backstop = threading.Timer(EXIT_WITHIN, os._exit, [0])

@@ -12,13 +12,14 @@ from pathlib import Path
 import psycopg
 import pytest
 from celery import Celery
+from redis.exceptions import ConnectionError
 
 from chatplatform.testing.chat import Seen, chatting
 from chatplatform.testing.stage import WORKERS, Stage, running_stage, until
 from conversations.tests.test_faults import nothing_is_left, turn
 
 pytestmark = [pytest.mark.slow, pytest.mark.processes, pytest.mark.timeout(90)]
-EXIT = 1.0 + 1.0  # s that a worker may take to end after its grace, and what a busy machine adds
+EXIT = 1.0 + 2.0  # s that a worker may take to end after its grace, and what a busy machine adds
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +39,9 @@ def both_workers(stage: Stage) -> Iterator[None]:
 
 
 def give_grace(stage: Stage, seconds: float, **more: str) -> None:
-    """Start both workers again, with this much grace."""
-    stage.environment.update({"WORKER_GRACE_SECONDS": str(seconds), "WORKER_THREADS": "8", **more})
+    """Start both workers again, with this much grace, and with leases that do not run out meanwhile."""
+    settings = {"WORKER_GRACE_SECONDS": str(seconds), "LEASE_SECONDS": "10", "WORKER_THREADS": "8"}
+    stage.environment.update({**settings, **more})
     for name in WORKERS:
         stage.replace(name)
     until(lambda: listening(stage, 2), "both workers listen")
@@ -52,7 +54,10 @@ def broker_of(stage: Stage) -> Celery:
 def listening(stage: Stage, count: int) -> bool:
     """Whether so many workers answer over the broker."""
     with broker_of(stage) as broker:
-        return len(broker.control.ping(timeout=0.5, limit=count) or ()) == count
+        try:
+            return len(broker.control.ping(timeout=1, limit=count) or ()) == count
+        except ConnectionError:  # one from before the broker was restarted
+            return False
 
 
 async def stopped(stage: Stage, worker: str) -> int:
@@ -73,7 +78,7 @@ async def test_what_does_not_end_in_time_another_worker_goes_on_with(stage: Stag
         await under_way.over_ws.until(lambda seen: seen.resets)
         began_again = next(event["at"] for event in under_way.over_ws.events if event["type"] == "reset")
         stored = await under_way.agree()
-    assert began_again - told_at < 0.3 + 1.0 + 0.5  # without waiting for the lease to run out
+    assert began_again - told_at < 0.3 + 3.0  # long before the lease would have run out
     assert (stored["status"], stored["attempts"]) == ("completed", 2)
     assert under_way.over_ws.resets == under_way.over_sse.resets == ["restart"]
     called = (
@@ -93,7 +98,7 @@ async def test_what_ends_in_time_ends_where_it_was(stage: Stage) -> None:
             for _ in range(4):
                 status, turn_of = await meanwhile.post("[[sim: tokens=1 tps=0]]")
                 assert (status, turn_of["reply"]["attempts"]) == (200, 1)
-            assert time.monotonic() - began < 2
+            assert time.monotonic() - began < 8  # none waits for a lease to run out
         assert stage.processes[worker].poll() is None
         stored = await under_way.agree()
         assert await stopped(stage, worker) == 0
