@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
-from django.core.signals import request_finished
+from django.core.signals import request_finished, request_started
+from django.db import close_old_connections
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.urls import path
@@ -86,6 +87,7 @@ def test_an_asynchronous_view_needs_no_thread(
 ) -> None:
     settings.ROOT_URLCONF = __name__
     handler = Handler()
+    request_started.disconnect(close_old_connections)  # as on import: Django's test client connects it again
     started: list[threading.Thread] = []
     start = threading.Thread.start
 
