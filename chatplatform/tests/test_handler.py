@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from django.core.signals import request_finished, request_started
-from django.db import close_old_connections
+from django.db import close_old_connections, reset_queries
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.urls import path
@@ -87,7 +87,8 @@ def test_an_asynchronous_view_needs_no_thread(
 ) -> None:
     settings.ROOT_URLCONF = __name__
     handler = Handler()
-    request_started.disconnect(close_old_connections)  # as on import: Django's test client connects it again
+    for receiver in (reset_queries, close_old_connections):
+        request_started.disconnect(receiver)  # as on import: Django's tools for tests connect them again
     started: list[threading.Thread] = []
     start = threading.Thread.start
 
