@@ -68,6 +68,8 @@ class QoS(redis.QoS):
 class Channel(redis.Channel):
     """Asks for jobs for half a second at a time: so long may a worker that is stopped have to wait for the answer.
 
+    It keeps its client: kombu makes one for each job that it sends, which takes longer than sending it.
+
     And it says that its connection is gone in words that Celery understands.
 
     When the broker goes away, what was under way is acknowledged or handed back over a channel that is closed by then.
@@ -76,6 +78,14 @@ class Channel(redis.Channel):
 
     QoS = QoS
     brpop_timeout = 0.5  # type: ignore[assignment]
+    _kept: Any = None
+
+    def _create_client(self, asynchronous: bool = False) -> Any:
+        if asynchronous:
+            return super()._create_client(asynchronous=True)  # type: ignore[misc]
+        if self._kept is None or self._kept.connection_pool is not self.pool:
+            self._kept = super()._create_client()  # type: ignore[misc]
+        return self._kept
 
     def _connparams(self, asynchronous: bool = False) -> Any:
         if getattr(self.connection, "client", None) is None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from functools import lru_cache
 from typing import Any
 
 from autobahn.websocket.types import ConnectionDeny
@@ -20,6 +21,7 @@ from daphne.server import Server, twisted_loop
 from daphne.ws_protocol import WebSocketFactory, WebSocketProtocol
 from django.conf import settings
 from twisted.internet.interfaces import IPushProducer
+from twisted.web import http
 from zope.interface import implementer  # type: ignore[import-untyped]
 
 from chatplatform import draining, heartbeats
@@ -140,6 +142,8 @@ class CommandLine(CommandLineInterface):  # type: ignore[misc]
 
 WebSocketFactory.protocol = Protocol
 http_protocol.WebRequest = Request
+# Twisted has the email package take the same few headers to pieces at each POST.
+http._parseContentType = lru_cache(maxsize=64)(http._parseContentType)
 
 if __name__ == "__main__":
     CommandLine.entrypoint()

@@ -33,6 +33,14 @@ DATABASE_THREADS = 8
 SEND_WITHIN = 1.0  # s that sending a job may take; who is away for longer is away
 BROKER_AWAY = 2.0  # s that a broker which did not answer is not tried again
 ONCE_MORE = {"max_retries": 1, "interval_start": 0}  # the pooled connection may be from before a restart
+SENDING: dict[str, Any] = {
+    "retry": True,
+    "retry_policy": ONCE_MORE,
+    "ignore_result": True,
+    # What monitors would show of the arguments; to make it up takes longer than the message itself.
+    "argsrepr": "",
+    "kwargsrepr": "",
+}
 IMPATIENT = {"max_retries": 0, "socket_timeout": SEND_WITHIN, "socket_connect_timeout": SEND_WITHIN}
 
 
@@ -82,9 +90,7 @@ def enqueue(task: str, *args: Any, tenant: TenantRef | None = None, request: str
         return False
     try:
         with _producers().acquire(block=True, timeout=SEND_WITHIN) as producer:
-            current_app.send_task(
-                task, args=args, kwargs=kwargs, retry=True, retry_policy=ONCE_MORE, producer=producer
-            )
+            current_app.send_task(task, args=args, kwargs=kwargs, producer=producer, **SENDING)
     except Exception as error:
         _note_broker_away()
         log.warning("job_not_sent", task=task, error=type(error).__name__)

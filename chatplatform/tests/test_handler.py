@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
-from django.core.signals import request_finished
+from django.core.signals import request_finished, request_started
+from django.db import close_old_connections, reset_queries
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.urls import path
@@ -86,6 +87,8 @@ def test_an_asynchronous_view_needs_no_thread(
 ) -> None:
     settings.ROOT_URLCONF = __name__
     handler = Handler()
+    for receiver in (reset_queries, close_old_connections):
+        request_started.disconnect(receiver)  # as on import: Django's tools for tests connect them again
     started: list[threading.Thread] = []
     start = threading.Thread.start
 

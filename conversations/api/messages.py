@@ -36,6 +36,7 @@ from tenants.auth.authentication import BearerAuthentication, VisitorAuthenticat
 QUEUED_AT_MOST = 30.0  # s that a request waits for a worker, beside the time that a reply may take
 REPLAYED = {"Idempotent-Replayed": "true"}
 FAILURES = {Code.PROVIDER_ERROR, Code.PROVIDER_UNAVAILABLE, Code.DEADLINE_EXCEEDED}
+NEW_MESSAGE = serializers.NewMessage()  # made once: it keeps nothing of what it checks
 EVENT_STREAM = {(200, "text/event-stream"): OpenApiTypes.STR}
 
 
@@ -108,9 +109,7 @@ class Messages(AsyncApiView):
 
     def _begin(self, request: Request, conversation_id: UUID) -> Accepted:
         refuse_choices(self.principal, request.data)
-        wanted = serializers.NewMessage(data=request.data)
-        wanted.is_valid(raise_exception=True)
-        values = wanted.validated_data
+        values = NEW_MESSAGE.run_validation(request.data)
         options = Options(values["use_cache"], values.get("max_tokens"), tuple(values.get("tools") or ()))
         return turns.accept(self.principal, conversation_id, values["content"], options=options)
 

@@ -22,6 +22,7 @@ from psycopg.errors import UniqueViolation
 
 from chatplatform import jobs, tenancy
 from chatplatform.api.problem import Code, Problem
+from chatplatform.observability.context import request_id
 from chatplatform.tenancy import current_tenant
 from conversations import selectors
 from conversations.gateway import checked_model
@@ -131,7 +132,7 @@ def _hand_over(accepted: Accepted, origin: str) -> None:
         announcement.announce(accepted.user_message.conversation_id, accepted.event, orjson.dumps(message))
     except event_log.RedisError as error:
         log.warning("accepted_not_announced", reply=str(accepted.reply_id), error=type(error).__name__)
-    jobs.enqueue(GENERATE, str(accepted.reply_id), tenant=current_tenant())
+    jobs.enqueue(GENERATE, str(accepted.reply_id), tenant=current_tenant(), request=request_id.get())
 
 
 def cancel(reply: Reply) -> Reply:

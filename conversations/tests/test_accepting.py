@@ -1,0 +1,142 @@
+"""Accepting a message: what it costs, and in what order it is handed over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+from uuid import UUID
+
+import orjson
+import pytest
+from django.conf import settings
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from pytest_django import DjangoCaptureOnCommitCallbacks
+from redis.exceptions import RedisError
+
+from chatplatform import jobs, tenancy
+from chatplatform.api.problem import Code, Problem
+from chatplatform.observability.context import request_id
+from chatplatform.testing import cast
+from conversations.models import Conversation
+from conversations.services import conversations, turns
+from conversations.streaming import announcement, event_log
+from conversations.streaming.events import Event
+from tenants.auth.principal import Principal
+from tenants.selectors import TenantState
+
+KEY = Principal("key:test", frozenset({"chat"}), None)
+
+
+def logged(conversation_id: UUID, reply_id: UUID | str) -> list[tuple[str, Any]]:
+    """What stands in a reply's log: kind and data of each event."""
+    rows = announcement._client().xrange(event_log.address(conversation_id, reply_id).log)
+    return [(entry[b"k"].decode(), orjson.loads(entry[b"d"])) for _, entry in rows]
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch, in_acme: TenantState) -> list[dict[str, Any]]:
+    """The jobs that would have been sent, with what was in their reply's log by then."""
+    seen: list[dict[str, Any]] = []
+
+    def enqueue(task: str, reply_id: str, **more: Any) -> bool:
+        [conversation_id] = Conversation.objects.filter(replies=UUID(reply_id)).values_list("id", flat=True)
+        seen.append({"task": task, "reply": reply_id, "log": logged(conversation_id, reply_id), **more})
+        return True
+
+    monkeypatch.setattr(jobs, "enqueue", enqueue)
+    return seen
+
+
+@pytest.fixture
+def fresh_client() -> Iterator[None]:
+    """A client of the settings that the test makes."""
+    announcement._client.cache_clear()
+    yield
+    announcement._client.cache_clear()
+
+
+def test_a_turn_takes_two_statements(in_acme: TenantState, sent: list[dict[str, Any]]) -> None:
+    conversation = conversations.begin()
+    turns.accept(KEY, conversation.pk, "Once, so that all is known that is kept")
+    other = conversations.begin()
+    with CaptureQueriesContext(connection) as captured:
+        turns.accept(KEY, other.pk, "Hello")
+    kinds = [query["sql"].split()[0] for query in captured]
+    assert kinds == ["SELECT", "WITH"]
+
+
+def test_the_log_begins_before_the_job_is_sent(
+    in_acme: TenantState,
+    sent: list[dict[str, Any]],
+    django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks,
+) -> None:
+    conversation = conversations.begin()
+    token = request_id.set("r-1")
+    with django_capture_on_commit_callbacks() as callbacks:
+        accepted = turns.accept(KEY, conversation.pk, "Hello", client_id="c-1")
+    assert sent == [], "nothing is handed over before it is stored"
+    for callback in callbacks:
+        callback()
+    request_id.reset(token)
+    begun = {
+        "user_message_id": str(accepted.user_message.id),
+        "reply_id": str(accepted.reply_id),
+        "client_id": "c-1",
+    }
+    assert sent == [
+        {
+            "task": turns.GENERATE,
+            "reply": str(accepted.reply_id),
+            "log": [("accepted", begun)],
+            "tenant": in_acme.ref,
+            "request": "r-1",
+        }
+    ]
+
+
+def test_without_an_event_log_the_job_is_sent_all_the_same(
+    in_acme: TenantState,
+    sent: list[dict[str, Any]],
+    fresh_client: None,
+    monkeypatch: pytest.MonkeyPatch,
+    django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks,
+) -> None:
+    def away(*_: Any) -> None:
+        raise RedisError("away")
+
+    monkeypatch.setattr(announcement, "announce", away)
+    with django_capture_on_commit_callbacks(execute=True):
+        turns.accept(KEY, conversations.begin().pk, "Hello")
+    assert [job["log"] for job in sent] == [[]]
+
+
+def test_a_valkey_that_is_away_is_told_apart(
+    in_acme: TenantState, fresh_client: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settings, "EVENT_LOG_URL", "unix:///nowhere/valkey.sock")
+    with pytest.raises(RedisError):
+        announcement.announce(UUID(int=1), Event("r-1", "0-0", "accepted", b"{}"), b"{}")
+
+
+def test_a_valkey_that_forgot_the_script_learns_it_again(in_acme: TenantState) -> None:
+    announcement._client().script_flush()
+    accepted = Event(str(UUID(int=7)), "0-0", "accepted", b'{"reply_id":"7"}')
+    announcement.announce(UUID(int=1), accepted, b"{}")
+    assert logged(UUID(int=1), accepted.reply_id) == [("accepted", {"reply_id": "7"})]
+
+
+def test_the_same_client_id_is_the_same_turn(committed: None) -> None:
+    with tenancy.in_tenant(cast.state("acme").ref):
+        same_client_id_twice()
+
+
+def same_client_id_twice() -> None:
+    conversation = conversations.begin()
+    first = turns.accept(KEY, conversation.pk, "Hello", client_id="c-1")
+    again = turns.accept(KEY, conversation.pk, "Hello", client_id="c-1")
+    assert (first.repeated, again.repeated) == (False, True)
+    assert (again.reply_id, again.user_message.id) == (first.reply_id, first.user_message.id)
+    with pytest.raises(Problem) as refusal:
+        turns.accept(KEY, conversation.pk, "Hello", client_id="c-2")
+    assert refusal.value.code is Code.REPLY_IN_PROGRESS
