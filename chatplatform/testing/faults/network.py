@@ -95,10 +95,12 @@ class Network:
             asyncio.create_task(_pump(reader, server, connection.flowing)),
             asyncio.create_task(_pump(from_server, client, connection.flowing)),
         ]
-        await asyncio.wait(connection.pumps)
-        self._connections.discard(connection)
-        for writer in (client, server):
-            writer.close()
+        try:
+            await asyncio.wait(connection.pumps)
+        finally:
+            self._connections.discard(connection)
+            for writer in (client, server):
+                writer.close()
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, flowing: asyncio.Event) -> None:
