@@ -8,15 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 # What may be logged with a traceback or as an error while things break. Each has its reason; keep this short.
-DATABASE_AWAY = "|".join(
-    (
-        "couldn't get a connection",
-        "terminat",
-        "connection failed",
-        "connection is lost",
-        "closed the connection",
-    )
-    + ("shutting down", "starting up")
+DATABASE_AWAY = (
+    "couldn't get a connection|terminat|connection failed|connection is lost|closed the connection"
+    "|shutting down|starting up"
 )
 EXPECTED: tuple[tuple[str, str], ...] = (
     (
