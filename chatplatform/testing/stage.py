@@ -24,7 +24,7 @@ from django.conf import settings
 from chatplatform.embedded import locations
 from chatplatform.embedded.program import Server, signal_group
 from chatplatform.embedded.servers import clear_sockets, definitions
-from chatplatform.testing.live import Live, free_port
+from chatplatform.testing.live import READY_WITHIN, Live, free_port
 from chatplatform.testing.simulator import Simulator, running_simulator
 
 LEASE, RECONCILE = 2.0, 0.5  # s; quicker than in production, so that a test need not wait for 10 s
@@ -130,7 +130,7 @@ def running_stage(
             stage.keys, stage.platform_key = prepared["keys"], prepared["platform_key"]
             for name in (server, *WORKERS, "beat"):
                 stage.start(name)
-            until(stage.answers, "the web server answers")
+            until(stage.answers, "the web server answers", READY_WITHIN)
             yield stage
         finally:
             _end(stage)

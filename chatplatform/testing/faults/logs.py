@@ -8,6 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 # What may be logged with a traceback or as an error while things break. Each has its reason; keep this short.
+DATABASE_AWAY = (
+    "couldn't get a connection|terminat|connection failed|connection is lost|closed the connection"
+    "|shutting down|starting up"
+)
 EXPECTED: tuple[tuple[str, str], ...] = (
     (
         r"^channels_redis.pubsub: Unexpected exception in receive task: .* redis\.exceptions\.",
@@ -16,11 +20,13 @@ EXPECTED: tuple[tuple[str, str], ...] = (
     (r"^celery.worker.consumer.consumer: consumer: Cannot connect to redis", "Valkey is away"),
     (r"^celery.worker.request: Couldn't ack .* redis\.exceptions\.\w+:", "Valkey went while the job ran"),
     (r"^celery.beat: Message Error: Couldn't apply scheduled task .* connecting to", "Valkey is away"),
+    (r"^celery.beat: beat: Connection error: ", "Valkey is away"),
+    # A reply's lease runs out, or was never had, and the reconciler sends the job again.
     (
-        r"^celery.app.trace: Task conversations\.\w+\[…\] raised unexpected: .*(couldn't get a connection|terminat|"
-        r"connection (failed|is lost)|closed the connection|shutting down|starting up)",
+        rf"^celery.app.trace: Task [\w.]+\[…\] raised unexpected: .*({DATABASE_AWAY})",
         "PostgreSQL is away",
     ),
+    (rf"^chatplatform.pool: task_failed: .*OperationalError: .*({DATABASE_AWAY})", "PostgreSQL is away"),
     (r"^chatplatform.api: database_unavailable", "PostgreSQL is away"),
     (
         r"^django.request: (Bad Gateway|Service Unavailable|Gateway Timeout): ",
@@ -41,19 +47,19 @@ def troubles(log: Path) -> list[str]:
 
 
 def _entries(lines: list[str]) -> Iterator[str]:
-    """Log entries that tell of an error, and tracebacks that were just printed."""
+    """Log entries that tell of an error, and tracebacks that were just printed (chained ones count as one)."""
     printed: list[str] = []
-    for line in lines:
-        if line.startswith("{"):
-            if (entry := _entry(line)) is not None:
-                yield entry
-        elif line.startswith("Traceback (most recent call last)"):
-            printed = [line]
-        elif printed:
-            printed.append(line)
-            if line and not line.startswith((" ", "Traceback", "During", "The above")):
-                yield f"printed: {_short(printed)}"
-                printed = []
+    for line in [*lines, "{}"]:
+        if not line.startswith("{"):
+            if printed or line.startswith("Traceback (most recent call last)"):
+                printed.append(line)
+            continue
+        if printed:
+            last = max(number for number, text in enumerate(printed) if text and not text.startswith(" "))
+            yield f"printed: {_short(printed[: last + 1])}"
+            printed = []
+        if (entry := _entry(line)) is not None:
+            yield entry
 
 
 def _entry(line: str) -> str | None:

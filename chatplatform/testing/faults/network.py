@@ -41,6 +41,7 @@ class Network:
         self.port = 0
         self._to_port, self._random = to_port, random
         self._connections: set[Connection] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def cut(self, share: float) -> int:
         """Reset some connections. How many."""
@@ -66,11 +67,17 @@ class Network:
             connection.flowing.set()
         return len(hit)
 
+    def accept(self, reader: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
+        """A client has connected."""
+        task = asyncio.create_task(self._pass(reader, client))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
     async def over(self) -> None:
-        """Wait until no connection is left."""
-        while pumps := [pump for connection in self._connections for pump in connection.pumps]:
-            await asyncio.wait(pumps)
-            await asyncio.sleep(0)
+        """Reset everything, and wait until no connection is left."""
+        while self._tasks:
+            self.cut(1.0)
+            await asyncio.wait(self._tasks, timeout=0.1)  # one that was just opening is cut next time
 
     def _some(self, share: float) -> list[Connection]:
         return [connection for connection in self._connections if self._random.random() < share]
@@ -88,10 +95,12 @@ class Network:
             asyncio.create_task(_pump(reader, server, connection.flowing)),
             asyncio.create_task(_pump(from_server, client, connection.flowing)),
         ]
-        await asyncio.wait(connection.pumps)
-        self._connections.discard(connection)
-        for writer in (client, server):
-            writer.close()
+        try:
+            await asyncio.wait(connection.pumps)
+        finally:
+            self._connections.discard(connection)
+            for writer in (client, server):
+                writer.close()
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, flowing: asyncio.Event) -> None:
@@ -107,11 +116,10 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, flow
 async def running_network(to_port: int, random: Random) -> AsyncIterator[Network]:
     """A network to a port of this machine, on a free port."""
     network = Network(to_port, random)
-    server = await asyncio.start_server(network._pass, "127.0.0.1", 0)
+    server = await asyncio.start_server(network.accept, "127.0.0.1", 0)
     network.port = server.sockets[0].getsockname()[1]
     try:
         yield network
     finally:
         server.close()
-        network.cut(1.0)
         await network.over()

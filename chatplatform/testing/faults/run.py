@@ -27,9 +27,8 @@ CAST: tuple[type[Visitor], ...] = (Talker, Streaming, Talker, Patient)  # each f
 ENVIRONMENT = {
     "MAX_ATTEMPTS": "5",
     # Short, so that a provider that has fallen silent costs little time; long enough for a busy machine.
-    "FIRST_TOKEN_TIMEOUT": "8",
-    "INTER_TOKEN_TIMEOUT": "6",
-    # A reply that failed half-way must be one that failed: no other model stands in.
+    "FIRST_TOKEN_TIMEOUT": "15",
+    "INTER_TOKEN_TIMEOUT": "8",
     "TOTAL_TIMEOUT": "60",
 }
 

@@ -260,12 +260,14 @@ def test_errors_and_tracebacks_in_the_log_are_found_and_outages_are_not(tmp_path
         '{"event": "worse", "level": "info", "exception": "Traceback\\n  File \\"x.py\\"\\nKeyError: 1"}\n'
         '{"event": "Bad Gateway: /x", "level": "error", "logger": "django.request"}\n'
         '{"event": "Internal Server Error: /x", "level": "error", "logger": "django.request"}\n'
-        'Traceback (most recent call last):\n  File "y.py", line 1\nValueError: 2\n'
+        'Traceback (most recent call last):\n  File "y.py", line 1\nValueError: 2\n\n'
+        "During handling of the above exception, another exception occurred:\n\n"
+        'Traceback (most recent call last):\n  File "z.py", line 1\nIndexError: 3\n'
     )
     found = logs.troubles(log)
     assert len(found) == 4
     assert [entry for entry in found if "KeyError: 1" in entry and "x.py" in entry]
-    assert [entry for entry in found if "ValueError: 2" in entry and "y.py" in entry]
+    assert [entry for entry in found if "IndexError: 3" in entry and "z.py" in entry]
 
 
 def test_a_seed_draws_the_same_schedule_again_and_another_seed_another() -> None:
