@@ -21,7 +21,7 @@ from chatplatform import draining, heartbeats
 LARGEST_MESSAGE = 2**20  # bytes; as Daphne's
 
 
-class Protocol(WebSocketsSansIOProtocol):  # type: ignore[misc]
+class Protocol(WebSocketsSansIOProtocol):
     async def send(self, message: Any) -> None:
         if message["type"] == "websocket.close":
             self.writable.set()  # the end does not wait for a client that does not read
@@ -33,7 +33,7 @@ class Protocol(WebSocketsSansIOProtocol):  # type: ignore[misc]
         self.transport.abort()  # whoever does not answer a ping will not read the rest either
 
 
-class Server(uvicorn.Server):  # type: ignore[misc]
+class Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: Any) -> None:
         # Not kept in `_captured_signals`: they are raised again at the end, and the exit status would not be 0.
         self.loop.call_soon_threadsafe(self._told_to_stop)
