@@ -113,11 +113,13 @@ class ConsiderateServer(Server):  # type: ignore[misc]
         self.leaving.append(twisted_loop.create_task(self._leave()))
 
     async def _leave(self) -> None:
-        if not draining.is_leaving():
+        if draining.is_leaving():
+            draining.hurry()
+            return
+        try:
             await draining.leave(settings.DRAIN_SECONDS)
+        finally:
             self.stop()
-        else:
-            await draining.leave(0)
 
     def listen_success(self, port: Any) -> None:
         heartbeats.give_up_on_the_dead(port.socket)
