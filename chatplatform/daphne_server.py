@@ -52,6 +52,17 @@ class Flow:
     stopProducing = resumeProducing  # the connection is gone: whoever waits finds out by sending
 
 
+def frame(payload: bytes) -> bytes:
+    """A whole text message as one frame, from a server (RFC 6455, 5.2). Autobahn's way to it takes a third of the
+    CPU time that a frame costs in all."""
+    length = len(payload)
+    if length < 126:
+        return b"\x81%c%b" % (length, payload)
+    if length < 65_536:
+        return b"\x81\x7e%b%b" % (length.to_bytes(2, "big"), payload)
+    return b"\x81\x7f%b%b" % (length.to_bytes(8, "big"), payload)
+
+
 class Request(WebRequest):  # type: ignore[misc]
     flow: Flow
 
@@ -84,7 +95,9 @@ class Protocol(WebSocketProtocol):  # type: ignore[misc]
         super()._closeConnection(abort)
 
     def handle_reply(self, message: dict[str, Any]) -> None:
-        if message.get("type") == f"{DENIAL}.start":
+        if message.get("text") and self.state == self.STATE_OPEN:
+            self.transport.write(frame(message["text"].encode()))
+        elif message.get("type") == f"{DENIAL}.start":
             self.denied_with = message["status"]
         elif message.get("type") == f"{DENIAL}.body":
             self.handshake_deferred.errback(ConnectionDeny(code=self.denied_with, reason="Refused"))  # type: ignore[no-untyped-call]
