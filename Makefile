@@ -15,10 +15,10 @@ LINT := DJANGO_SECRET_KEY=lint $(BIN)
 DATA := $(if $(DATA_DIR),$(DATA_DIR),.data)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint docs bench lock clean
+.PHONY: help run test test-faults lint docs bench lock clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(VENV)/.installed ## Run the whole platform in the foreground (PORT=8000, DATA_DIR=.data, …)
 	@exec $(BIN)/python manage.py run_platform
@@ -26,6 +26,11 @@ run: $(VENV)/.installed ## Run the whole platform in the foreground (PORT=8000, 
 test: $(VENV)/.installed-dev ## Run every test, with servers and data of their own (ARGS="-k name")
 	@data="$$(mktemp -d "$${TMPDIR:-/tmp}/chatplatform-test.XXXXXX")" && trap 'rm -rf "$$data"' EXIT && \
 	trap 'exit 130' INT && trap 'exit 143' TERM && DATA_DIR="$$data" $(BIN)/python -m pytest $(ARGS)
+
+test-faults: $(VENV)/.installed-dev ## Break real processes while clients chat (SEEDS=20, or SEED=123 again)
+	@data="$$(mktemp -d "$${TMPDIR:-/tmp}/chatplatform-test.XXXXXX")" && trap 'rm -rf "$$data"' EXIT && \
+	trap 'exit 130' INT && trap 'exit 143' TERM && DATA_DIR="$$data" $(BIN)/python -m chatplatform.testing.faults \
+	$(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),1)) $(ARGS)
 
 lint: $(VENV)/.installed-dev ## Check style, types, imports, templates and migrations
 	$(BIN)/ruff check .
@@ -40,7 +45,7 @@ lint: $(VENV)/.installed-dev ## Check style, types, imports, templates and migra
 docs: $(VENV)/.installed ## Write docs/settings.md and docs/commands.md anew, out of the code
 	$(BIN)/python -m chatplatform.management.document
 
-bench: $(VENV)/.installed ## Measure latency and throughput against the provider simulator
+bench: $(VENV)/.installed ## Measure every figure of docs/performance.md (ARGS="--only streams --server both")
 	@exec $(BIN)/python -m loadtests.bench $(ARGS)
 
 lock: $(VENV)/.installed-dev ## Pin the requirements anew, for all systems

@@ -7,14 +7,15 @@ from typing import Any
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "chatplatform.settings")
 
-from django.core.asgi import get_asgi_application
+import django
 
-django = get_asgi_application()
+django.setup(set_prefix=False)
 
 from chatplatform.background import Background
+from chatplatform.handler import Handler
 from chatplatform.routing import websockets
 
-SERVED = {"http": django, "websocket": websockets}
+SERVED = {"http": Handler(), "websocket": websockets}
 
 
 async def route(scope: dict[str, Any], receive: Any, send: Any) -> None:

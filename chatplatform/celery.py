@@ -23,11 +23,15 @@ def keep_our_logging(**kwargs: Any) -> None:
 
 
 class Channel(redis.Channel):
-    """Says that its connection is gone in words that Celery understands.
+    """Asks for jobs for half a second at a time: so long may a worker that is stopped have to wait for the answer.
+
+    And it says that its connection is gone in words that Celery understands.
 
     When the broker goes away, what was under way is acknowledged or handed back over a channel that is closed by then.
     kombu raises AttributeError there, which Celery takes for a reason to end the worker, instead of reconnecting.
     """
+
+    brpop_timeout = 0.5  # type: ignore[assignment]
 
     def _connparams(self, asynchronous: bool = False) -> Any:
         if getattr(self.connection, "client", None) is None:

@@ -37,7 +37,11 @@ IMPATIENT = {"max_retries": 0, "socket_timeout": SEND_WITHIN, "socket_connect_ti
 
 
 class PlatformTask(Task):  # type: ignore[type-arg]
-    """A task of the control plane."""
+    """A task of the control plane.
+
+    An asynchronous one runs in the shared loop: called there (by `chatplatform.pool`) it answers with an
+    asyncio.Task that keeps the context it was begun in; called anywhere else it waits for the result.
+    """
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         with tenancy.in_platform():
@@ -46,7 +50,8 @@ class PlatformTask(Task):  # type: ignore[type-arg]
     def _run(self, *args: Any, request: str | None = None, **kwargs: Any) -> Any:
         token = request_id.set(request)
         try:
-            return super().__call__(*args, **kwargs)
+            result = super().__call__(*args, **kwargs)
+            return _begin(result) if asyncio.iscoroutine(result) else result
         finally:
             request_id.reset(token)
             close_connections()
@@ -119,6 +124,7 @@ _broker_away_until = 0.0  # on the monotonic clock
 _lock = threading.Lock()
 _loop: asyncio.AbstractEventLoop | None = None
 _on_start: list[Callable[[], Coroutine[Any, Any, None]]] = []
+_on_hand_back: list[Callable[[], Coroutine[Any, Any, None]]] = []
 
 
 def on_loop_start(start: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -126,9 +132,27 @@ def on_loop_start(start: Callable[[], Coroutine[Any, Any, None]]) -> None:
     _on_start.append(start)
 
 
-def start_loop() -> None:
+def start_loop() -> asyncio.AbstractEventLoop:
     """Start the shared loop and what belongs to it; a worker does so before its first job."""
-    _shared_loop()
+    return _shared_loop()
+
+
+def on_hand_back(handler: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Have `handler()` awaited in the shared loop when this worker must stop what it is at, for others to go on."""
+    _on_hand_back.append(handler)
+
+
+async def hand_back() -> None:
+    """Stop what is under way in the shared loop, so that another worker goes on with it."""
+    for handler in _on_hand_back:
+        await handler()
+
+
+def _begin(work: Coroutine[Any, Any, Any]) -> Any:
+    try:
+        return asyncio.get_running_loop().create_task(work)
+    except RuntimeError:  # no loop runs in this thread
+        return run_in_loop(work)
 
 
 def run_in_loop(work: Coroutine[Any, Any, T]) -> T:

@@ -36,7 +36,8 @@ from conversations.streaming.window import Window
 from tenants.auth.principal import Principal
 
 log = structlog.get_logger("conversations.socket")
-MALFORMED, TOO_MANY = 4400, 4429
+# Daphne refuses 1011, which would say that something failed here; what the client is to do is the same.
+MALFORMED, TOO_MANY, RESTARTING = 4400, 4429, 4503
 LARGEST_FRAME = (
     700_000  # characters: 100,000 bytes of text, each escaped as \\uXXXX, and the rest of the frame
 )
@@ -213,7 +214,7 @@ class Conversation(Refusing):
         if not isinstance(use_cache, bool):
             raise invalid("use_cache", "Must be true or false.")
         accepted = await jobs.in_thread(self._accept, frame.get("content"), client_id, use_cache)
-        reply_id = str(accepted.reply.pk)
+        reply_id = str(accepted.reply_id)
         if accepted.repeated and reply_id in self.cursors:
             reached = self.cursors[reply_id].value or events.ACCEPTED_CURSOR
             await self._send_text(replace(accepted.event, cursor=reached).frame())
@@ -222,9 +223,10 @@ class Conversation(Refusing):
             self._push(Resume(reply_id, unless_known=True, accepted=accepted.event))
 
     def _accept(self, content: Any, client_id: str, use_cache: bool) -> turns.Accepted:
-        conversation = access.access_conversation(self.principal, self.conversation_id)
-        options = Options(use_cache=use_cache)
-        return turns.accept(conversation, content, options=options, client_id=client_id, origin=self.identity)
+        to, options = self.conversation_id, Options(use_cache=use_cache)
+        return turns.accept(
+            self.principal, to, content, options=options, client_id=client_id, origin=self.identity
+        )
 
     async def _resume(self, frame: dict[str, Any]) -> None:
         after = frame.get("after")
@@ -291,7 +293,7 @@ class Conversation(Refusing):
             raise
         except Exception:
             log.exception("socket_sender_failed")
-            await self.close(1011)
+            await self.close(RESTARTING)
         finally:
             self.sender, self.heard_at = None, time.monotonic()
             self.sending_since = self.waiting_since = 0.0

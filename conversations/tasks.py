@@ -5,20 +5,22 @@ from __future__ import annotations
 from uuid import UUID
 
 from celery import shared_task
+from celery.exceptions import Reject
 
-from chatplatform.jobs import PlatformTask, TenantTask, run_in_loop
+from chatplatform.jobs import PlatformTask, TenantTask
 from conversations.services import conversations, generation, reconciler
 
 
 @shared_task(name="conversations.generate_reply", base=TenantTask)
-def generate_reply(reply_id: str) -> None:
-    """Generate one reply, unless somebody else is at it."""
-    run_in_loop(generation.generate(UUID(reply_id)))
+async def generate_reply(reply_id: str) -> None:
+    """Generate one reply, unless somebody else is at it. Where this worker stops, its job goes back to the broker."""
+    if not await generation.generate(UUID(reply_id)):
+        raise Reject("This worker stops.", requeue=True)
 
 
 @shared_task(name="conversations.reconcile_replies", base=PlatformTask)
 def reconcile_replies() -> None:
-    """Look for replies that were lost."""
+    """Look for replies that were lost: now. Workers do so by themselves every few seconds."""
     reconciler.reconcile()
 
 

@@ -41,3 +41,11 @@ class LookAction(models.TextChoices):
     LIST = "list", "Listed conversations"
     SEARCH = "search", "Searched conversations"
     READ = "read", "Read a conversation"
+
+
+class LimitLevel(models.TextChoices):
+    """Whose limit a call met (CONTRACT §7)."""
+
+    USER = "user", "User"
+    TENANT = "tenant", "Tenant"
+    GLOBAL = "global", "Platform"

@@ -25,6 +25,8 @@ class ErrorKind(StrEnum):
     MALFORMED_RESPONSE = "malformed_response"
     AUTHENTICATION_FAILED = "authentication_failed"
     NOT_CONFIGURED = "not_configured"
+    CIRCUIT_OPEN = "circuit_open"
+    NO_PLACE = "no_place"
 
 
 class ModelUnknown(ValueError):
@@ -107,11 +109,14 @@ class ContentFiltered(ProviderError):
 
 
 class ProviderTimeout(ProviderError):
-    """A deadline passed; ``phase`` is ``connect``, ``first_token``, ``inter_token`` or ``total``."""
+    """A deadline passed; ``phase`` is ``connect``, ``first_token``, ``inter_token`` or ``total``.
+
+    It is empty where the deadline was not ours: the provider said that it timed out.
+    """
 
     kind = ErrorKind.TIMEOUT
     retryable_by_default = True
-    phase: str = "total"
+    phase: str = ""
 
 
 class Truncated(ProviderError):
@@ -145,3 +150,15 @@ class NotConfigured(ProviderError):
     """The model's provider has neither key nor endpoint here."""
 
     kind = ErrorKind.NOT_CONFIGURED
+
+
+class CircuitOpen(ProviderError):
+    """Not asked: the model has failed too often lately. ``retry_after`` is when it may be tried again."""
+
+    kind = ErrorKind.CIRCUIT_OPEN
+
+
+class NoPlace(ProviderError):
+    """Not asked: too many calls to the provider were under way for too long."""
+
+    kind = ErrorKind.NO_PLACE

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -20,7 +21,8 @@ from .providers.base import Provider
 from .providers.llama import LlamaProvider
 from .providers.local import LocalProvider
 from .providers.openai import OpenAIProvider
-from .types import Completion, CompletionRequest, ModelRef, StreamEvent, Timeouts
+from .types import Batch, Completion, CompletionRequest, ModelRef, StreamEvent, Timeouts
+from .watch import Watch
 
 T = TypeVar("T")
 
@@ -59,26 +61,33 @@ class Gateway:
         provider's request. Raises ``ProviderTimeout`` with its ``phase`` when a deadline passes, whatever
         else arrives.
         """
-        ref = self.resolve(request.model)
-        clock = _Clock(timeouts or self._config.timeouts)
-        events = self._provider(ref).stream(request, ref)
-        try:
-            while (event := await self._next(events, clock, ref)) is not None:
-                yield event
-        finally:
-            await events.aclose()
+        async with aclosing(self.stream_batches(request, timeouts=timeouts)) as batches:
+            async for batch in batches:
+                for event in batch:
+                    yield event
 
-    async def _next(
-        self, events: AsyncGenerator[StreamEvent, None], clock: _Clock, ref: ModelRef
-    ) -> StreamEvent | None:
+    async def stream_batches(
+        self, request: CompletionRequest, *, timeouts: Timeouts | None = None
+    ) -> AsyncGenerator[Batch, None]:
+        """The same events, as many together as arrived together: cheaper where there are many streams."""
+        ref = self.resolve(request.model)
+        watch = Watch(timeouts or self._config.timeouts)
+        batches = self._provider(ref).stream(request, ref)
         try:
-            async with asyncio.timeout_at(clock.arm()):
-                event = await anext(events, None)
-        except TimeoutError:
-            failure = clock.failure(ref)
-        else:
-            clock.started = True
-            return event
+            while watch.begin():
+                batch = await anext(batches, None)
+                watch.rest()
+                if batch is None:
+                    return
+                yield batch
+        except asyncio.CancelledError:
+            if not watch.cancelled_it():
+                raise
+        finally:
+            watch.close()
+            await batches.aclose()
+        failure = ProviderTimeout(f"{watch.phase} deadline", provider=ref.provider, model=ref.name)
+        failure.phase = watch.phase
         raise failure
 
     async def complete(self, request: CompletionRequest, *, timeouts: Timeouts | None = None) -> Completion:
@@ -125,36 +134,8 @@ async def _within(seconds: float, ref: ModelRef, call: Awaitable[T]) -> T:
             return await call
     except TimeoutError:
         failure = ProviderTimeout("total deadline", provider=ref.provider, model=ref.name)
+        failure.phase = "total"
     raise failure
-
-
-class _Clock:
-    """The three deadlines of one stream, in the event loop's time."""
-
-    def __init__(self, timeouts: Timeouts) -> None:
-        self._timeouts = timeouts
-        self._time = asyncio.get_running_loop().time
-        begin = self._time()
-        self._first_due = begin + timeouts.first_token
-        self._end = begin + timeouts.total
-        self._phase = "first_token"
-        self.started = False
-
-    def arm(self) -> float:
-        """When the next event is due. Time that the consumer takes between two events counts for the total
-        only.
-        """
-        due, self._phase = self._first_due, "first_token"
-        if self.started:
-            due, self._phase = self._time() + self._timeouts.inter_token, "inter_token"
-        if self._end < due:
-            due, self._phase = self._end, "total"
-        return due
-
-    def failure(self, ref: ModelRef) -> ProviderTimeout:
-        failure = ProviderTimeout(f"{self._phase} deadline", provider=ref.provider, model=ref.name)
-        failure.phase = self._phase
-        return failure
 
 
 _FACTORIES: dict[str, Callable[[GatewayConfig], Provider]] = {

@@ -160,6 +160,8 @@ class Finished:
 
 
 StreamEvent = TextDelta | ReasoningDelta | ToolCallDelta | Finished
+Batch = list[StreamEvent]
+"""The events that arrived together, in their order; never empty."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,6 @@ import http.client
 import os
 import socket
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 from django.conf import settings
@@ -25,7 +24,7 @@ def web() -> Program:
     command = web_command(settings.ASGI_SERVER, settings.HOST, settings.PORT)
     # All of `make run` has to stop within 10 s.
     drain = os.environ.get("DRAIN_SECONDS", WEB_DRAIN)
-    return _python("web", *command, grace=float(drain) + 0.5, environment={"DRAIN_SECONDS": drain})
+    return _python("web", *command, grace=float(drain) + 0.5, DRAIN_SECONDS=drain)
 
 
 def web_command(server: str, host: str, port: int) -> tuple[str, ...]:
@@ -37,11 +36,10 @@ def web_command(server: str, host: str, port: int) -> tuple[str, ...]:
 
 
 def worker() -> Program:
-    """The Celery worker. Its threads wait for models most of the time, so there may be many."""
-    pool = ("--pool", "threads", "--concurrency", str(settings.WORKER_THREADS))
+    """The Celery worker. Who stops `make run` does not wait for replies: the next start goes on with them."""
     # Gossip and mingle find other workers; there are none, and looking for them takes a second.
     alone = ("--without-gossip", "--without-mingle")
-    return _celery("worker", "-n", worker_name(), *pool, *alone, grace=2.5)
+    return _celery("worker", "-n", worker_name(), *alone, grace=2.5, WORKER_GRACE_SECONDS="0.5")
 
 
 def beat() -> Program:
@@ -104,14 +102,13 @@ def urls() -> dict[str, str]:
     }
 
 
-def _celery(command: str, *arguments: str, grace: float) -> Program:
+def _celery(command: str, *arguments: str, grace: float, **more: str) -> Program:
     application = ("--quiet", "-A", "chatplatform")
-    return _python(command, "celery", *application, command, *arguments, grace=grace)
+    return _python(command, "celery", *application, command, *arguments, grace=grace, **more)
 
 
-def _python(
-    name: str, module: str, *arguments: str, grace: float, environment: Mapping[str, str] | None = None
-) -> Program:
+def _python(name: str, module: str, *arguments: str, grace: float, **more: str) -> Program:
+    """`more` goes into the environment."""
     environment = {
         **os.environ,
         "DJANGO_SETTINGS_MODULE": os.environ.get("DJANGO_SETTINGS_MODULE", "chatplatform.settings"),
@@ -119,7 +116,7 @@ def _python(
         # In the foreground a person reads the logs, and wants them at once.
         "LOG_FORMAT": os.environ.get("LOG_FORMAT", "console"),
         "PYTHONUNBUFFERED": "1",
-        **(environment or {}),
+        **more,
     }
     command = (sys.executable, "-m", module, *arguments)
     return Program(name, command, environment=environment, directory=Path(settings.BASE_DIR), grace=grace)

@@ -86,7 +86,7 @@ def worker() -> Finding:
 
     answers = app.control.ping(timeout=1.0)
     if not answers:
-        return failed("no worker answers", "Start one: celery -A chatplatform worker --pool threads")
+        return failed("no worker answers", "Start one: celery -A chatplatform worker")
     return ok(f"{len(answers)} answering")
 
 

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    REGISTRY,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+    start_http_server,
+)
 
 REQUESTS = Histogram(
     "chatplatform_http_request_seconds",
@@ -18,6 +26,40 @@ FRAMES_REFUSED = Counter(
 )
 WORK = Gauge("chatplatform_work", "Replies in the work table, of all tenants", ["state"])
 WORK_AGE = Gauge("chatplatform_work_oldest_seconds", "Age of the oldest reply that waits or is generated")
+RATE_LIMITED = Counter("chatplatform_rate_limited", "Calls refused by a rate limit", ["level"])
+RATE_UNCHECKED = Counter(
+    "chatplatform_rate_limiter_unchecked", "Calls let through unchecked, because the rate limiter was away"
+)
+RATE_LIMITER = Histogram(
+    "chatplatform_rate_limiter_seconds",
+    "Time to ask the rate limiter",
+    buckets=(0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1),
+)
+
+# --- Calls to models. They are made in the workers. `model` is one of the first MOST_MODELS names, or "other".
+MODEL = ["provider", "model"]
+CALLS = Counter("chatplatform_provider_calls", "Calls to models, by how they ended", [*MODEL, "outcome"])
+CALL_RETRIES = Counter("chatplatform_provider_retries", "Calls that were repeated after a failure", MODEL)
+FIRST_TOKEN = Histogram(
+    "chatplatform_provider_first_token_seconds",
+    "From the call to its first text",
+    MODEL,
+    buckets=(0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60),
+)
+CALL_SECONDS = Histogram(
+    "chatplatform_provider_call_seconds",
+    "From the call to its end",
+    MODEL,
+    buckets=(0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120, 300),
+)
+CIRCUIT = Gauge("chatplatform_circuit", "Circuit breakers: 0 closed, 1 half-open, 2 open", MODEL)
+CIRCUITS_BLIND = Counter("chatplatform_circuit_store_failures", "Times that circuit breakers missed Valkey")
+STREAMS = Gauge("chatplatform_provider_streams", "Calls under way in this process", ["provider"])
+STREAMS_WAITING = Gauge(
+    "chatplatform_provider_streams_waiting", "Replies that wait for a place at a provider", ["provider"]
+)
+MOST_MODELS = 200
+_models: set[str] = set()
 
 _refreshers: list[Callable[[], None]] = []
 
@@ -32,3 +74,17 @@ def exposition() -> tuple[bytes, str]:
     for refresh in _refreshers:
         refresh()
     return generate_latest(REGISTRY), CONTENT_TYPE_LATEST
+
+
+def serve(host: str, port: int) -> None:
+    """Serve the metrics of this process, in a thread of its own. Raises OSError for a busy port."""
+    start_http_server(port, host)
+
+
+def model_label(name: str) -> str:
+    """A model's name as a label. Tenants choose names, so only so many get a time series of their own."""
+    if name not in _models:
+        if len(_models) >= MOST_MODELS:
+            return "other"
+        _models.add(name)
+    return name

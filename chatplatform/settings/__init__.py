@@ -10,6 +10,7 @@ from chatplatform.settings import env
 from chatplatform.settings.console import FORMAT_MODULE_PATH as FORMAT_MODULE_PATH
 from chatplatform.settings.console import UNFOLD as UNFOLD
 from chatplatform.settings.databases import from_url
+from chatplatform.settings.limits import tier_limits
 from chatplatform.settings.secrets import generated
 
 BASE_DIR = Path(__file__).resolve().parent.parent.parent
@@ -111,7 +112,9 @@ CHANNEL_LAYER_URL = env.text(
 EVENT_LOG_URL = env.text(
     "EVENT_LOG_URL", _redis, secret=True, shown="REDIS_URL", meaning="Event logs of the replies"
 )
-RATE_LIMIT_URL = env.text("RATE_LIMIT_URL", _redis, secret=True, shown="REDIS_URL", meaning="Rate limits")
+RATE_LIMIT_URL = env.text(
+    "RATE_LIMIT_URL", _redis, secret=True, shown="REDIS_URL", meaning="Rate limits and circuit breakers"
+)
 CELERY_BROKER_URL = env.text(
     "CELERY_BROKER_URL", _redis, secret=True, shown="REDIS_URL", meaning="Celery's broker; RabbitMQ works too"
 ).replace("unix://", "redis+socket://", 1)
@@ -132,9 +135,44 @@ CHANNEL_LAYERS = {
     }
 }
 
+# --- Rate limits -----------------------------------------------------------------------------------------------
+GLOBAL_REQUESTS_PER_MINUTE = env.limit(
+    "GLOBAL_REQUESTS_PER_MINUTE", meaning="Messages of all tenants together in any minute"
+)
+GLOBAL_TOKENS_PER_MINUTE = env.limit(
+    "GLOBAL_TOKENS_PER_MINUTE", meaning="Tokens of all tenants together in any minute"
+)
+RATE_LIMIT_TIMEOUT = env.decimal(
+    "RATE_LIMIT_TIMEOUT",
+    0.1,
+    meaning="Seconds that RATE_LIMIT_URL has to answer; then messages pass unchecked",
+)
+TIER_LIMITS = tier_limits(
+    env.text(
+        "TIER_LIMITS",
+        meaning="Ceilings of the tiers in any minute: messages/tokens/messages of one user, `-` = none, "
+        "such as `free=60/20000/10 pro=600/-/30`",
+    )
+)
+
 # --- Celery ----------------------------------------------------------------------------------------------------
+WORKER_CAPACITY = env.number(
+    "WORKER_CAPACITY", 1000, meaning="Replies that one worker process carries at once, all in one event loop"
+)
 WORKER_THREADS = env.number(
-    "WORKER_THREADS", 256, meaning="Replies one worker process carries at once (each waits in a thread)"
+    "WORKER_THREADS", 8, meaning="Threads of a worker process for other jobs (mails, births of tenants)"
+)
+WORKER_GRACE_SECONDS = env.decimal(
+    "WORKER_GRACE_SECONDS",
+    20,
+    meaning="Seconds that replies have to end after SIGTERM to their worker; then others take them over",
+)
+CELERY_WORKER_POOL = "chatplatform.pool:TaskPool"
+CELERY_WORKER_CONCURRENCY = WORKER_CAPACITY
+WORKER_METRICS_PORT = env.number(
+    "WORKER_METRICS_PORT",
+    0,
+    meaning="Port on HOST where a worker serves its Prometheus metrics; 0 is nowhere",
 )
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_ACKS_LATE = True
@@ -156,11 +194,6 @@ LEASE_SECONDS = env.decimal(
 )
 MAX_ATTEMPTS = env.number("MAX_ATTEMPTS", 5, meaning="Attempts at one reply before it fails for good")
 CELERY_BEAT_SCHEDULE = {
-    "reconcile-replies": {
-        "task": "conversations.reconcile_replies",
-        "schedule": RECONCILE_EVERY,
-        "options": {"expires": RECONCILE_EVERY * 2},
-    },
     "pick-up-births": {"task": "tenants.pick_up_births", "schedule": 20, "options": {"expires": 20}},
     "expire-idempotency-records": {"task": "tenants.expire_idempotency_records", "schedule": 3600},
 }
@@ -195,6 +228,41 @@ INTER_TOKEN_TIMEOUT = env.decimal(
     "INTER_TOKEN_TIMEOUT", 20, meaning="Seconds a model may pause between two tokens"
 )
 TOTAL_TIMEOUT = env.decimal("TOTAL_TIMEOUT", 300, meaning="Seconds one reply may take in all")
+PROVIDER_TRIES = env.number(
+    "PROVIDER_TRIES", 3, meaning="Tries at one model, as long as nothing was shown, before the next is asked"
+)
+PROVIDER_RETRY_PAUSE = env.decimal(
+    "PROVIDER_RETRY_PAUSE",
+    0.25,
+    meaning="Seconds before the second try at most; doubled for each further one",
+)
+PROVIDER_PATIENCE = env.decimal(
+    "PROVIDER_PATIENCE", 5, meaning="Longest `retry-after`, in seconds, that is waited for"
+)
+PROVIDER_STREAMS = env.number(
+    "PROVIDER_STREAMS", 2000, meaning="Calls to one provider that one process makes at once"
+)
+PROVIDER_STREAMS_PER_TENANT = env.number(
+    "PROVIDER_STREAMS_PER_TENANT", 1500, meaning="How many of them may be one tenant's"
+)
+PROVIDER_QUEUE_TIMEOUT = env.decimal(
+    "PROVIDER_QUEUE_TIMEOUT", 20, meaning="Seconds a reply waits for its place before the next model is asked"
+)
+BREAKER_WINDOW = env.decimal(
+    "BREAKER_WINDOW", 30, meaning="Seconds over which a model's failures are counted, in all processes"
+)
+BREAKER_LEAST_CALLS = env.number(
+    "BREAKER_LEAST_CALLS", 20, meaning="Calls in that time below which a circuit never opens"
+)
+BREAKER_FAILURE_RATE = env.decimal(
+    "BREAKER_FAILURE_RATE", 0.5, meaning="Share of failed calls from which on a model is left alone"
+)
+BREAKER_OPEN_SECONDS = env.decimal(
+    "BREAKER_OPEN_SECONDS", 15, meaning="Seconds that a model is left alone before it is tried again"
+)
+BREAKER_PROBES = env.number(
+    "BREAKER_PROBES", 3, meaning="Calls that try it then, and have to succeed before all others may"
+)
 EMBEDDING_MODEL = env.text(
     "EMBEDDING_MODEL", "local", meaning="`local`, or an OpenAI-compatible embedding model for knowledge"
 )
@@ -228,10 +296,10 @@ MIDDLEWARE = [
     "tenants.middleware.resolve_host",
     "chatplatform.security.secure_headers",
     "tenants.middleware.StaffSession",
-    "django.middleware.csrf.CsrfViewMiddleware",
+    "chatplatform.security.CsrfForPages",
 ]
-# tenants.middleware.StaffSession carries the three that the admin looks for.
-SILENCED_SYSTEM_CHECKS = ["admin.E408", "admin.E409", "admin.E410"]
+# tenants.middleware.StaffSession carries the three that the admin looks for, chatplatform.security the one for CSRF.
+SILENCED_SYSTEM_CHECKS = ["admin.E408", "admin.E409", "admin.E410", "security.W003"]
 ROOT_URLCONF = "chatplatform.urls"
 ASGI_APPLICATION = "chatplatform.asgi.application"
 AUTH_USER_MODEL = "tenants.User"
@@ -285,7 +353,7 @@ SECURE_HSTS_INCLUDE_SUBDOMAINS = _https
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["tenants.auth.authentication.BearerAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["tenants.auth.permissions.HasScope"],
-    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_RENDERER_CLASSES": ["chatplatform.api.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["chatplatform.api.parsers.JSONParser"],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "EXCEPTION_HANDLER": "chatplatform.api.problem.handle_exception",

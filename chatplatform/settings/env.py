@@ -45,6 +45,11 @@ def number(name: str, default: int, *, meaning: str) -> int:
     return _read(name, "whole number", default, int, meaning)
 
 
+def limit(name: str, *, meaning: str) -> int | None:
+    """The variable as a whole number from 0 on; None, if it is not set, is no limit."""
+    return _read(name, "whole number", None, _as_limit, meaning, shown="no limit")
+
+
 def decimal(name: str, default: float, *, meaning: str) -> float:
     """The variable as a number (seconds, rates: never money)."""
     return _read(name, "number", default, float, meaning)
@@ -60,6 +65,12 @@ def path(name: str, default: Path, *, meaning: str, shown: str) -> Path:
     return _read(
         name, "path", default, lambda value: Path(value).expanduser().resolve(), meaning, shown=shown
     )
+
+
+def _as_limit(value: str) -> int | None:
+    if (number := int(value)) < 0:
+        raise ValueError("expected 0 or more")
+    return number
 
 
 def _as_flag(value: str) -> bool:

@@ -90,10 +90,8 @@ def _celery(*arguments: str) -> list[str]:
 
 
 def _worker(name: str) -> Callable[[Live], list[str]]:
-    pool = ("--pool", "threads", "--without-gossip", "--without-mingle")
-    return lambda live: _celery(
-        "worker", "-n", f"{name}-{live.port}@test", "--concurrency", live.environment["WORKER_THREADS"], *pool
-    )
+    alone = ("--without-gossip", "--without-mingle")
+    return lambda live: _celery("worker", "-n", f"{name}-{live.port}@test", *alone)
 
 
 def _web(server: str) -> Callable[[Live], list[str]]:
@@ -137,11 +135,13 @@ def running_platform(
             "RECONCILE_EVERY": str(BEAT_EVERY),
             "INTER_TOKEN_TIMEOUT": "3",
             "LEASE_SECONDS": "3",
-            "WORKER_THREADS": "64",
             "DRAIN_SECONDS": "2",
             "PING_EVERY": "3",
             "SLOW_CLIENT_SECONDS": "3",
             "MAX_CONNECTIONS_PER_CONTACT": "4",
+            # Tests fail on purpose, again and again: each is to see its own failure, and not the circuit it opens.
+            "BREAKER_LEAST_CALLS": "1000",
+            "PROVIDER_RETRY_PAUSE": "0.02",
             "LOG_LEVEL": "INFO",
             "LOG_FORMAT": "json",
             **(environment or {}),

@@ -67,13 +67,13 @@ class Stage(Live):
         """A client of the broker, event log and cache."""
         return redis.Redis(unix_socket_path=str(self.where.valkey_socket))
 
-    def rows(self, statement: str, *values: Any) -> list[Any]:
-        """Rows as the database's superuser sees them, in Acme's schema."""
+    def rows(self, statement: str, *values: Any, tenant: str = "acme") -> list[Any]:
+        """Rows as the database's superuser sees them, in a tenant's schema."""
         with psycopg.connect(self.where.database_admin_url, autocommit=True) as connection:
             if statement.startswith("SET"):
                 raise ValueError("Each call has a connection of its own.")
             (schema,) = connection.execute(
-                "SELECT schema_name FROM tenants_tenant WHERE slug = 'acme'"
+                "SELECT schema_name FROM tenants_tenant WHERE slug = %s", [tenant]
             ).fetchone() or ("",)
             connection.execute("SELECT set_config('search_path', %s, false)", [f"{schema}, public"])
             cursor = connection.execute(statement, values)
@@ -113,17 +113,22 @@ def until(ask: Callable[[], Any], what: str, within: float = PATIENCE) -> Any:
 
 
 @contextmanager
-def running_stage(data_dir: Path) -> Iterator[Stage]:
-    """The whole platform under `data_dir`: both servers, web server, two workers, beat, and a simulator."""
+def running_stage(
+    data_dir: Path, server: str = "daphne", environment: Mapping[str, str] | None = None
+) -> Iterator[Stage]:
+    """The whole platform under `data_dir`: both servers, web server, two workers, beat, and a simulator.
+
+    `server` is the web server; `environment` is on top of the stage's own.
+    """
     with running_simulator() as simulator:
-        stage = Stage(data_dir, simulator, _environment(data_dir, simulator))
+        stage = Stage(data_dir, simulator, {**_environment(data_dir, simulator), **(environment or {})})
         stage.environment["PORT"] = str(stage.port)
         try:
             for name in ("valkey", "postgres"):
                 stage.start_server(name)
             prepared = json.loads(_prepare(stage.environment))
             stage.keys, stage.platform_key = prepared["keys"], prepared["platform_key"]
-            for name in ("daphne", *WORKERS, "beat"):
+            for name in (server, *WORKERS, "beat"):
                 stage.start(name)
             until(stage.answers, "the web server answers")
             yield stage
@@ -141,7 +146,6 @@ def _environment(data_dir: Path, simulator: Simulator) -> dict[str, str]:
         "LEASE_SECONDS": str(LEASE),
         "RECONCILE_EVERY": str(RECONCILE),
         "MAX_ATTEMPTS": "3",
-        "WORKER_THREADS": "32",
         "DRAIN_SECONDS": "2",
         "LOG_LEVEL": "INFO",
         "LOG_FORMAT": "json",

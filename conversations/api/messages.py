@@ -7,25 +7,28 @@ import contextlib
 from typing import Any
 from uuid import UUID
 
+import orjson
 from django.conf import settings
 from django.db import transaction
 from django.http.response import HttpResponseBase
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
-from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from chatplatform import draining, jobs
 from chatplatform.api.problem import Code, Problem, invalid
+from chatplatform.api.renderers import JSONRenderer
 from conversations import selectors
 from conversations.api import serializers, sse
 from conversations.api.views import PAGE, paginated, refuse_choices
-from conversations.models import Reply
+from conversations.models import Message, Reply
 from conversations.services import access, handshake, turns
 from conversations.services.turns import Accepted, Options
 from conversations.streaming import events, reader
-from conversations.vocabulary import ReplyStatus
+from conversations.streaming.events import Event
+from conversations.streaming.reader import Cursor, Ear
+from conversations.vocabulary import RUNNING, ReplyStatus
 from tenants.api import idempotency
 from tenants.api.base import AsyncApiView
 from tenants.auth.authentication import BearerAuthentication, VisitorAuthentication
@@ -61,29 +64,42 @@ class Messages(AsyncApiView):
     )
     async def post(self, request: Request, conversation_id: UUID) -> HttpResponseBase:
         handshake.check_not_leaving()
+        if _streamed(request):
+            return await self._stream(request, conversation_id)
+        # We listen before the reply is begun, so that all of it is heard and nothing has to be read again.
+        async with reader.listening(conversation_id) as ear:
+            accepted = await jobs.in_thread(self._accept, request, conversation_id)
+            if isinstance(accepted, Response):
+                return accepted
+            headers = REPLAYED if accepted.repeated else {}
+            ended = None if accepted.repeated else await _end_of(accepted.reply_id, ear)
+        if ended is None:
+            return _turn(*await jobs.in_thread(_stored, accepted.reply_id), headers)
+        return _turn(accepted.user_message, orjson.loads(ended.data)["reply"], headers)
+
+    async def _stream(self, request: Request, conversation_id: UUID) -> HttpResponseBase:
         accepted = await jobs.in_thread(self._accept, request, conversation_id)
         if isinstance(accepted, Response):
             return accepted
-        headers = REPLAYED if accepted.repeated else {}
-        reply_id = accepted.reply.pk
-        if _streamed(request):
-            following = reader.follow(conversation_id, reply_id, accepted=accepted.event)
-            return sse.response(following, headers)
-        if accepted.reply.running:
-            await _until_ended(conversation_id, reply_id)
-        return await jobs.in_thread(_turn, reply_id, headers)
+        following = reader.follow(conversation_id, accepted.reply_id, accepted=accepted.event)
+        return sse.response(following, REPLAYED if accepted.repeated else {})
 
     def _accept(self, request: Request, conversation_id: UUID) -> Accepted | Response:
         """The turn; with an Idempotency-Key the one that the key began, or the refusal that it got then."""
         if "Idempotency-Key" not in request.headers:
             return self._begin(request, conversation_id)
-        record, fresh = idempotency.claim(self.principal, request)
-        if not fresh:
-            return idempotency.kept(record) or _replayed(record, _streamed(request))
+        # In one transaction: a process that dies on the way leaves no key behind that nobody will ever answer.
+        with transaction.atomic():
+            record, fresh = idempotency.claim(self.principal, request)
+            if fresh:
+                return self._begin_once(record, request, conversation_id)
+        return idempotency.kept(record) or _replayed(record, _streamed(request))
+
+    def _begin_once(self, record: Any, request: Request, conversation_id: UUID) -> Accepted | Response:
         try:
             with transaction.atomic():
                 accepted = self._begin(request, conversation_id)
-                record.reply_id = accepted.reply.pk
+                record.reply_id = accepted.reply_id
                 record.save(update_fields=["reply_id"])
         except Exception as error:
             refusal = self.handle_exception(error)
@@ -92,20 +108,22 @@ class Messages(AsyncApiView):
 
     def _begin(self, request: Request, conversation_id: UUID) -> Accepted:
         refuse_choices(self.principal, request.data)
-        conversation = access.access_conversation(self.principal, conversation_id)
         wanted = serializers.NewMessage(data=request.data)
         wanted.is_valid(raise_exception=True)
         values = wanted.validated_data
         options = Options(values["use_cache"], values.get("max_tokens"), tuple(values.get("tools") or ()))
-        return turns.accept(conversation, values["content"], options=options)
+        return turns.accept(self.principal, conversation_id, values["content"], options=options)
 
 
-async def _until_ended(conversation_id: UUID, reply_id: UUID) -> None:
-    """Wait for a reply's last event, but not for ever: whether a worker runs at all is not known here."""
+async def _end_of(reply_id: UUID, ear: Ear) -> Event | None:
+    """A reply's last event. None if it takes too long: whether a worker runs at all is not known here."""
+    cursor = Cursor(str(reply_id))
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(settings.TOTAL_TIMEOUT + QUEUED_AT_MOST):
-            async for _ in reader.follow(conversation_id, reply_id, to_the_end=True):
-                pass
+            async for event in reader.live(cursor, ear, to_the_end=True):
+                if event.last:
+                    return event
+    return None
 
 
 def _streamed(request: Request) -> bool:
@@ -115,26 +133,29 @@ def _streamed(request: Request) -> bool:
 
 def _replayed(record: Any, stream: bool) -> Accepted:
     """The turn that this key began. Raises Problem while it runs, unless the caller wants its stream."""
-    rows = Reply.objects.select_related("message", "user_message")
+    rows = Reply.objects.select_related("user_message")
     reply = rows.filter(pk=record.reply_id).first() if record.reply_id else None
     if reply is None or (reply.running and not stream):
         raise Problem(Code.IDEMPOTENCY_IN_PROGRESS)
-    return Accepted(reply.user_message, reply, repeated=True)
+    return Accepted(reply.user_message, reply.pk, repeated=True)
 
 
-def _turn(reply_id: UUID, headers: dict[str, str]) -> Response:
-    """The answer to a message that was not streamed. Raises Problem for a failed reply, with the reply inside."""
+def _stored(reply_id: UUID) -> tuple[Message, dict[str, Any]]:
+    """A turn as PostgreSQL has it: the message, and the reply's public shape."""
     reply = Reply.objects.select_related("message", "user_message").get(pk=reply_id)
-    shown = selectors.reply_as_json(reply)
-    if reply.running:
+    return reply.user_message, selectors.reply_as_json(reply)
+
+
+def _turn(said: Message, reply: dict[str, Any], headers: dict[str, str]) -> Response:
+    """The answer to a message that was not streamed. Raises Problem for a failed reply, with the reply inside."""
+    if reply["status"] in RUNNING:
         code = Code.SHUTTING_DOWN if draining.is_leaving() else Code.DEADLINE_EXCEEDED
-        raise Problem(code, "The reply is still to come.", reply=shown)
-    if reply.status == ReplyStatus.FAILED:
-        code = Code(reply.error_code) if reply.error_code in FAILURES else Code.PROVIDER_ERROR
-        raise Problem(code, reply.error_detail, headers=headers, reply=shown)
-    return Response(
-        {"user_message": selectors.message_as_json(reply.user_message), "reply": shown}, headers=headers
-    )
+        raise Problem(code, "The reply is still to come.", reply=reply)
+    if reply["status"] == ReplyStatus.FAILED:
+        said_code, detail = reply["error"]["code"], reply["error"]["detail"]
+        code = Code(said_code) if said_code in FAILURES else Code.PROVIDER_ERROR
+        raise Problem(code, detail, headers=headers, reply=reply)
+    return Response({"user_message": selectors.message_as_json(said), "reply": reply}, headers=headers)
 
 
 class ReplyEvents(AsyncApiView):

@@ -1,6 +1,17 @@
+from conversations.models.attempt import ProviderAttempt
 from conversations.models.conversation import Conversation, Feedback, Message
 from conversations.models.knowledge import Chunk, Document, DocumentStatus
 from conversations.models.reply import Reply
 from conversations.models.work import Work
 
-__all__ = ["Chunk", "Conversation", "Document", "DocumentStatus", "Feedback", "Message", "Reply", "Work"]
+__all__ = [
+    "Chunk",
+    "Conversation",
+    "Document",
+    "DocumentStatus",
+    "Feedback",
+    "Message",
+    "ProviderAttempt",
+    "Reply",
+    "Work",
+]

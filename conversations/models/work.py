@@ -22,6 +22,9 @@ class Work(SharedModel):
     tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="+")
     state = models.CharField(max_length=8, choices=WorkState.choices, default=WorkState.PENDING)
     attempt = models.PositiveSmallIntegerField(default=0)
+    handed_back = models.PositiveSmallIntegerField(
+        db_default=0, help_text="Attempts that a worker gave back because it was stopped: nobody's fault"
+    )
     owner = models.CharField(max_length=80, blank=True, default="")
     lease_expires_at = models.DateTimeField(null=True)
     created_at = models.DateTimeField(auto_now_add=True)

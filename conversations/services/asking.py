@@ -2,42 +2,37 @@
 
 from __future__ import annotations
 
-from contextlib import aclosing
+import asyncio
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import structlog
-from django.utils import timezone
 
-from billing import pricing
 from chatplatform import jobs
 from chatplatform.api.problem import Code, Problem
 from chatplatform.llm import errors
-from chatplatform.llm.tokens import estimate_tokens
-from chatplatform.llm.types import (
-    ChatMessage,
-    CompletionRequest,
-    Finished,
-    ModelRef,
-    Passage,
-    TextDelta,
-    Usage,
-)
+from chatplatform.llm.catalog import LOCAL
+from chatplatform.llm.types import ChatMessage, CompletionRequest, Finished, ModelRef, Passage, Usage
+from chatplatform.observability import metrics
 from chatplatform.tenancy import current_tenant
-from conversations.gateway import checked_model, gateway
+from conversations.gateway import checked_model
+from conversations.guards import deadline, retries
 from conversations.models import Reply
 from conversations.prompts.build import build
-from conversations.rag.retrieval import find
+from conversations.rag.retrieval import Found, find
+from conversations.services.calling import NOT_ASKED, Calls
 from conversations.services.settlement import Outcome
 from conversations.streaming.writer import ReplyWriter
-from conversations.vocabulary import ReplyStatus, ResetReason
+from conversations.vocabulary import ReplyStatus
 from tenants import selectors as tenants
 from tenants.vocabulary import TenantStatus
 
 log = structlog.get_logger("conversations.asking")
 PASSAGES = 3
+BUILT_IN_ANSWERED = (
+    "No language model could be reached. The built-in assistant answered with quotations from the documents."
+)
 
 
 @dataclass(slots=True)
@@ -51,19 +46,29 @@ class Turn:
     models: list[ModelRef]
     configuration: int
     writer: ReplyWriter
-    model: ModelRef = ModelRef("", "")
-    spent: Usage = Usage()
-    first_token_at: datetime | None = None
+    calls: Calls
+    last_resort: ModelRef | None = None
     degraded_from: list[str] = field(default_factory=list)
 
+    @property
+    def spent(self) -> Usage:
+        """The usage of all calls that are over."""
+        return self.calls.spent
 
-async def prepare(reply: Reply, said: list[ChatMessage], writer: ReplyWriter) -> Turn:
-    """The request for the models. Raises Problem where the tenant or its configuration does not allow it now."""
-    state = await jobs.in_thread(tenants.state, current_tenant().id)
+
+async def prepare(reply: Reply, said: list[ChatMessage], writer: ReplyWriter, knows: bool = True) -> Turn:
+    """The request for the models; `knows` says whether there are documents to look into.
+
+    Raises Problem where the tenant or its configuration does not allow it now.
+    """
+    until, tenant_id = deadline(), current_tenant().id
+    state = tenants.cached_state(tenant_id)
+    if state is None:
+        state = await jobs.in_thread(tenants.state, tenant_id)
     if state.status != TenantStatus.ACTIVE:
         raise Problem(Code.TENANT_SUSPENDED)
     settings, conversation = state.configuration, reply.conversation
-    found = await jobs.in_thread(find, said[-1].content, limit=PASSAGES)
+    found = await jobs.in_thread(find, said[-1].content, limit=PASSAGES) if knows else Found()
     prompt = build(conversation.system_prompt or settings.system_prompt, state.name, said, found.nearest)
     asked = reply.options.get("max_tokens")
     names = [
@@ -71,6 +76,7 @@ async def prepare(reply: Reply, said: list[ChatMessage], writer: ReplyWriter) ->
         *(conversation.fallback_model or settings.fallback_model),
     ]
     models = list(dict.fromkeys(checked_model(name, settings.allowed_models) for name in names))
+    last_resort = LOCAL if settings.degrade_to_local and LOCAL not in models else None
     request = CompletionRequest(
         model=models[0],
         messages=prompt.messages,
@@ -79,61 +85,103 @@ async def prepare(reply: Reply, said: list[ChatMessage], writer: ReplyWriter) ->
         max_tokens=min(asked or settings.max_tokens_per_response, settings.max_tokens_per_response),
         passages=found.answering,
     )
-    return Turn(reply.pk, reply.conversation_id, reply.attempt, request, models, settings.number, writer)
+    return Turn(
+        reply_id=reply.pk,
+        conversation_id=reply.conversation_id,
+        attempt=reply.attempt,
+        request=request,
+        models=[*models, last_resort] if last_resort else models,
+        configuration=settings.number,
+        writer=writer,
+        calls=Calls(request, writer, until),
+        last_resort=last_resort,
+    )
 
 
 async def ask(turn: Turn) -> Outcome:
-    """Ask the models in their order until one answers."""
-    failure: errors.ProviderError | None = None
+    """Ask the models in their order until one answers or the time is over. Whatever happens, the outcome has the
+    record of all calls that were made.
+    """
+    try:
+        return await _ask(turn)
+    except Exception:
+        log.exception("asking_failed", reply=str(turn.reply_id), attempt=turn.attempt)
+        return _gave_up(turn, Code.INTERNAL_ERROR, "Something went wrong here.")
+
+
+async def _ask(turn: Turn) -> Outcome:
+    failures: list[errors.ProviderError] = []
     for model in turn.models:
-        turn.model = model
         try:
-            finished = await _stream(turn)
+            finished = await _answer(turn, model)
         except errors.ProviderError as error:
             log.warning("provider_failed", kind=str(error.kind), provider=model.provider, model=model.name)
-            failure = error
-            if turn.writer.text:
-                turn.spent += estimated(turn)
-                if model is not turn.models[-1]:
-                    turn.writer.restart(ResetReason.FAILOVER)
+            failures.append(error)
             turn.degraded_from.append(str(model))
+            if turn.calls.deadline.passed:
+                break
         else:
-            return ended(turn, ReplyStatus.COMPLETED, finished.finish_reason, turn.spent + finished.usage)
-    assert failure is not None
-    outcome = ended(turn, ReplyStatus.FAILED, "error", turn.spent)
-    return replace(outcome, error_code=str(_code(failure)), error_detail=_detail(failure))
+            return ended(turn, ReplyStatus.COMPLETED, finished.finish_reason, turn.spent)
+    if turn.calls.deadline.passed:
+        seconds = turn.calls.deadline.seconds
+        return _gave_up(turn, Code.DEADLINE_EXCEEDED, f"The reply was not finished within {seconds:g} s.")
+    asked = [failure for failure in failures if not isinstance(failure, NOT_ASKED)]
+    detail = " ".join(dict.fromkeys(map(_detail, failures)))
+    return _gave_up(turn, _code((asked or failures)[-1]), detail)
 
 
-async def _stream(turn: Turn) -> Finished:
-    request = replace(turn.request, model=turn.model)
-    async with aclosing(gateway().stream(request)) as stream:
-        async for event in stream:
-            if isinstance(event, TextDelta):
-                turn.first_token_at = turn.first_token_at or timezone.now()
-                turn.writer.add(event.text)
-            elif isinstance(event, Finished):
-                return event
-    raise errors.Truncated(provider=turn.model.provider, model=turn.model.name)
+async def _answer(turn: Turn, model: ModelRef) -> Finished:
+    """One model's answer, at the second or third try if nothing was shown of the ones before. Raises ProviderError."""
+    tried = 0
+    while True:
+        tried += 1
+        try:
+            return await turn.calls.call(model)
+        except errors.ProviderError as error:
+            if not _may_retry(turn, error):
+                raise
+            pause = retries().pause(tried, left=turn.calls.deadline.left, retry_after=error.retry_after)
+            if pause is None:
+                raise
+        metrics.CALL_RETRIES.labels(model.provider, metrics.model_label(model.name)).inc()
+        await asyncio.sleep(pause)
+
+
+def _may_retry(turn: Turn, error: errors.ProviderError) -> bool:
+    """A model that let a deadline pass has had its time: the rest of it is for another."""
+    had_its_time = isinstance(error, errors.ProviderTimeout) and error.phase in HAD_ITS_TIME
+    return error.retryable and not had_its_time and not turn.writer.text
 
 
 def ended(turn: Turn, status: ReplyStatus, finish_reason: str, usage: Usage) -> Outcome:
+    """The outcome of a turn as it stands. What it costs is what all its calls cost."""
     degraded = bool(turn.degraded_from) and status == ReplyStatus.COMPLETED
-    notice = (
-        f"{turn.model.name} answered, because {turn.degraded_from[0]} was not available." if degraded else ""
-    )
     return Outcome(
         status=status,
         text=turn.writer.text,
         finish_reason=str(finish_reason),
-        model=turn.model,
+        model=turn.calls.model,
         usage=usage,
-        cost=pricing.cost(turn.model, usage) if turn.model.name else pricing.NOTHING,
+        cost=turn.calls.cost,
         sources=[_source(passage) for passage in turn.request.passages] if turn.writer.text else [],
         degraded=degraded,
-        notice=notice,
+        notice=_notice(turn) if degraded else "",
         configuration=turn.configuration,
-        first_token_at=turn.first_token_at,
+        first_token_at=turn.calls.first_token_at,
+        calls=list(turn.calls.made),
     )
+
+
+def _notice(turn: Turn) -> str:
+    model = turn.calls.model
+    if model == turn.last_resort:
+        return BUILT_IN_ANSWERED
+    return f"{model.name} answered, because {turn.degraded_from[0]} was not available."
+
+
+def _gave_up(turn: Turn, code: Code, detail: str) -> Outcome:
+    outcome = ended(turn, ReplyStatus.FAILED, "error", turn.spent)
+    return replace(outcome, error_code=str(code), error_detail=detail)
 
 
 def failed(code: str, detail: str, text: str = "") -> Outcome:
@@ -141,9 +189,8 @@ def failed(code: str, detail: str, text: str = "") -> Outcome:
 
 
 def estimated(turn: Turn) -> Usage:
-    """The usage of a call whose own count never came, from what was sent and received."""
-    sent = turn.request.system + "".join(message.content for message in turn.request.messages)
-    return Usage(input_tokens=estimate_tokens(sent), output_tokens=estimate_tokens(turn.writer.text))
+    """The usage of a call that is still under way, from what was sent and received."""
+    return turn.calls.under_way()
 
 
 def _source(passage: Passage) -> dict[str, Any]:
@@ -156,7 +203,14 @@ def _source(passage: Passage) -> dict[str, Any]:
     }
 
 
-UNAVAILABLE = (errors.NotConfigured, errors.Overloaded, errors.RateLimited, errors.ConnectionLost)
+UNAVAILABLE = (*NOT_ASKED, errors.Overloaded, errors.RateLimited, errors.ConnectionLost)
+HAD_ITS_TIME = ("first_token", "inter_token", "total")
+PHASES = {
+    "connect": "could not be reached in time",
+    "first_token": "did not begin to answer in time",
+    "inter_token": "fell silent in the middle of its answer",
+    "total": "did not finish in time",
+}
 
 
 def _code(error: errors.ProviderError) -> Code:
@@ -166,6 +220,13 @@ def _code(error: errors.ProviderError) -> Code:
 
 
 def _detail(error: errors.ProviderError) -> str:
+    """What to tell about a failure: the provider and our own class for it, never the provider's words."""
     if isinstance(error, errors.NotConfigured):
         return f"No key and no endpoint is set for {error.provider}."
+    if isinstance(error, errors.CircuitOpen):
+        return f"{error.provider} was not asked, because it has failed too often in the last minute."
+    if isinstance(error, errors.NoPlace):
+        return f"{error.provider} was not asked, because too many of its answers are under way."
+    if isinstance(error, errors.ProviderTimeout):
+        return f"{error.provider} {PHASES.get(error.phase, 'timed out')}."
     return f"{error.provider} could not answer ({error.kind.value.replace('_', ' ')})."

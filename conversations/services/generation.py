@@ -6,9 +6,6 @@ Runs in the worker's shared event loop; database work goes to its few threads.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID
 
@@ -16,129 +13,98 @@ import structlog
 
 from chatplatform import jobs
 from chatplatform.api.problem import DATABASE_GONE, Code, Problem
-from chatplatform.llm.types import ChatMessage
 from conversations.gateway import gateway
-from conversations.models import Message, Reply
+from conversations.models import Reply
 from conversations.rag import embedders
-from conversations.services import leases, settlement
+from conversations.services import attempts, leases, settlement, statements
 from conversations.services.asking import Turn, ask, ended, estimated, failed, prepare
-from conversations.services.lease_keeper import Hold, holding
+from conversations.services.lease_keeper import Hold, Stop, holding, over
 from conversations.services.settlement import Outcome
+from conversations.services.statements import Begun
 from conversations.streaming.writer import ReplyWriter
 from conversations.vocabulary import ReplyStatus, ResetReason
 
 log = structlog.get_logger("conversations.generation")
-CHECKPOINT_EVERY = 2.0  # s
 # Seconds between two tries. If another worker takes over meanwhile, ours is fenced out.
 SETTLE_TRIES, SETTLE_PAUSE = 20, 0.5
+HANDED_BACK = ReplyStatus.QUEUED  # how an attempt ends that another one will follow
 
 
-async def generate(reply_id: UUID) -> None:
-    """Take the lease on a reply of the current tenant and bring it to its end, or leave if somebody else is at it."""
-    lease = await jobs.in_thread(leases.acquire, reply_id)
-    if lease is None:
+async def generate(reply_id: UUID) -> bool:
+    """Take the lease on a reply of the current tenant and bring it to its end, or leave if somebody else is at it.
+
+    False if this worker was stopped before the end: then the job must be sent again.
+    """
+    begun = await jobs.in_thread(statements.begin, reply_id, leases.OWNER)
+    if begun is None:
         log.info("nothing_to_generate", reply=str(reply_id))
-        return
-    attempt, cancelled = lease
-    with holding(reply_id) as hold:
-        if cancelled:
-            hold.cancel()
-        outcome, writer = await _attempt(reply_id, attempt, hold)
+        return True
+    reply = begun.reply
+    writer = ReplyWriter(reply.conversation_id, reply_id, reply.attempt)
+    with holding(reply_id, writer) as hold:
+        if begun.cancelled:
+            hold.stop(Stop.CANCELLED)
+        outcome = await _attempt(begun, writer, hold)
         await writer.finish()
-        if writer.stale.is_set() or (hold.stop.is_set() and not hold.cancelled):
-            log.warning("attempt_superseded", reply=str(reply_id), attempt=attempt)
-            return
-        reply = await _settle(reply_id, attempt, outcome)
-    if reply is not None and await writer.end(outcome.status, reply):
-        await jobs.in_thread(leases.done, reply_id)
+        if writer.stale.is_set() or hold.stopped is Stop.LOST:
+            log.warning("attempt_superseded", reply=str(reply_id), attempt=reply.attempt)
+            await jobs.in_thread(attempts.record, reply_id, reply.attempt, outcome.calls)
+            return True
+        if outcome.status == HANDED_BACK:
+            await jobs.in_thread(attempts.record, reply_id, reply.attempt, outcome.calls)
+            await jobs.in_thread(statements.hand_back, reply_id, reply.attempt, writer.text)
+            log.info("reply_handed_back", reply=str(reply_id), attempt=reply.attempt)
+            return False
+        settled = await _settle(reply, outcome)
+    if settled is not None and await writer.end(outcome.status, settled):
+        over(reply_id)
     log.info(
         "reply_ended",
         reply=str(reply_id),
         status=str(outcome.status),
-        attempt=attempt,
+        attempt=reply.attempt,
         model=str(outcome.model),
     )
+    return True
 
 
-async def _settle(reply_id: UUID, attempt: int, outcome: Outcome) -> dict[str, Any] | None:
+async def _settle(reply: Reply, outcome: Outcome) -> dict[str, Any] | None:
     """Write the end of the reply, also if PostgreSQL restarts just now: an answer was paid for only once."""
     for _ in range(SETTLE_TRIES):
         try:
-            return await jobs.in_thread(settlement.settle, reply_id, attempt, outcome)
+            return await jobs.in_thread(settlement.settle, reply, outcome)
         except DATABASE_GONE as error:
-            log.warning("settlement_waits", reply=str(reply_id), error=type(error).__name__)
+            log.warning("settlement_waits", reply=str(reply.pk), error=type(error).__name__)
             await asyncio.sleep(SETTLE_PAUSE)
-    return await jobs.in_thread(settlement.settle, reply_id, attempt, outcome)
+    return await jobs.in_thread(settlement.settle, reply, outcome)
 
 
-async def _attempt(reply_id: UUID, attempt: int, hold: Hold) -> tuple[Outcome, ReplyWriter]:
+async def _attempt(begun: Begun, writer: ReplyWriter, hold: Hold) -> Outcome:
     """One attempt, whatever becomes of it."""
-    reply, said = await jobs.in_thread(_load, reply_id)
-    writer = ReplyWriter(reply.conversation_id, reply_id, attempt)
+    attempt = begun.reply.attempt
     writer.start(ResetReason.RESTART if attempt > 1 else None)
     try:
-        if hold.cancelled:
-            return Outcome(ReplyStatus.CANCELLED, finish_reason="cancelled"), writer
-        turn = await prepare(reply, said, writer)
-        async with _checkpoints(turn):
-            return await _ask_until_stopped(turn, hold), writer
+        if hold.stopped is Stop.CANCELLED:
+            return Outcome(ReplyStatus.CANCELLED, finish_reason="cancelled")
+        turn = await prepare(begun.reply, begun.said, writer, begun.knows)
+        return await _ask_until_stopped(turn, hold)
     except Problem as problem:
-        return failed(str(problem.code), problem.detail), writer
+        return failed(str(problem.code), problem.detail)
     except Exception:
-        log.exception("generation_failed", reply=str(reply_id), attempt=attempt)
-        return failed(Code.INTERNAL_ERROR, "Something went wrong here.", text=writer.text), writer
-
-
-def _load(reply_id: UUID) -> tuple[Reply, list[ChatMessage]]:
-    """The reply with its conversation, and what was said up to its question, oldest first."""
-    reply = Reply.objects.select_related("conversation", "user_message").get(pk=reply_id)
-    rows = Message.objects.filter(conversation=reply.conversation_id, id__lte=reply.user_message_id)
-    newest = rows.order_by("-id").only("role", "content")[:20]
-    said = [
-        ChatMessage("user" if row.role == "user" else "assistant", row.content)
-        for row in newest
-        if row.content
-    ]
-    return reply, said[::-1]
+        log.exception("generation_failed", reply=str(begun.reply.pk), attempt=attempt)
+        return failed(Code.INTERNAL_ERROR, "Something went wrong here.", text=writer.text)
 
 
 async def _ask_until_stopped(turn: Turn, hold: Hold) -> Outcome:
     """The outcome of asking the models, or of being stopped in the middle of it."""
-    asking = asyncio.create_task(ask(turn))
-    stopped = asyncio.create_task(hold.stop.wait())
-    stale = asyncio.create_task(turn.writer.stale.wait())
-    try:
-        await asyncio.wait({asking, stopped, stale}, return_when=asyncio.FIRST_COMPLETED)
-        if asking.done():
-            return await asking
-    finally:
-        for task in (asking, stopped, stale):
-            task.cancel()
-        await asyncio.gather(asking, stopped, stale, return_exceptions=True)
-    usage = turn.spent + estimated(turn)
-    return ended(turn, ReplyStatus.CANCELLED, "cancelled", usage)
-
-
-@asynccontextmanager
-async def _checkpoints(turn: Turn) -> AsyncIterator[None]:
-    """Keeps the text so far in PostgreSQL every few seconds."""
-
-    async def keep() -> None:
-        kept = ""
-        while True:
-            await asyncio.sleep(CHECKPOINT_EVERY)
-            text = turn.writer.text
-            if text != kept:
-                with contextlib.suppress(Exception):  # the next one, or the settlement, makes up for it
-                    await jobs.in_thread(settlement.checkpoint, turn.reply_id, turn.attempt, text)
-                kept = text
-
-    task = asyncio.create_task(keep())
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+    if hold.stopped is None:
+        hold.asking = asyncio.create_task(ask(turn))
+        await asyncio.wait([hold.asking])
+        if not hold.asking.cancelled():
+            return hold.asking.result()
+    if hold.stopped is Stop.HANDED_BACK:
+        return ended(turn, HANDED_BACK, "", turn.spent)
+    return ended(turn, ReplyStatus.CANCELLED, "cancelled", turn.spent + estimated(turn))
 
 
 async def _warm_up() -> None:

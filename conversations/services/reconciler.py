@@ -1,10 +1,14 @@
 """Finds replies that nobody is at and has them generated; re-sends last events that a crash swallowed.
 
-Runs every few seconds over the shared work table. Safe to run twice at once.
+Runs every few seconds in every worker, over the shared work table; safe to run twice at once. Not by beat: a job of
+beat's needs beat and the broker, while a worker is there whenever a reply can be generated at all. So it takes at most
+a lease and a pause between two looks until a dead worker's reply is sent to another one.
 """
 
 from __future__ import annotations
 
+import asyncio
+import random
 from uuid import UUID
 
 import structlog
@@ -23,6 +27,19 @@ from conversations.streaming.writer import ReplyWriter
 from conversations.vocabulary import ReplyStatus, ResetReason
 
 log = structlog.get_logger("conversations.reconciler")
+
+
+async def keep_reconciling() -> None:
+    """Runs for ever in the worker's loop."""
+    await asyncio.sleep(
+        random.uniform(0, settings.RECONCILE_EVERY)
+    )  # workers that start together look in turn
+    while True:
+        try:
+            await jobs.in_thread(reconcile)
+        except Exception as error:
+            log.warning("reconciling_waits", error=type(error).__name__)
+        await asyncio.sleep(settings.RECONCILE_EVERY)
 
 
 def reconcile() -> int:
@@ -52,7 +69,7 @@ def announce_end(reply_id: UUID) -> None:
     """Send the last event of a settled reply, with its whole text before it, and take it off the work table."""
     reply = selectors.reply_or_none(reply_id)
     if reply is None or jobs.run_in_loop(_announce_end(reply)):
-        leases.done(reply_id)
+        leases.done([reply_id])
 
 
 async def _announce_end(reply: Reply) -> bool:
@@ -78,5 +95,8 @@ def _give_up(reply_id: UUID) -> None:
             error_code=str(Code.INTERNAL_ERROR),
             error_detail=f"Given up after {reply.attempt} attempts.",
         )
-        settlement.settle(reply_id, reply.attempt, outcome)
+        settlement.settle(reply, outcome)
     announce_end(reply_id)
+
+
+jobs.on_loop_start(keep_reconciling)

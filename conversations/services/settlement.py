@@ -1,21 +1,23 @@
-"""The end of a reply: one transaction that only the newest attempt passes, then the last event."""
+"""The end of a reply: one statement that only the newest attempt passes, then the last event."""
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
-from uuid import UUID
 
-from django.db import transaction
 from django.utils import timezone
 
 from chatplatform.llm.types import ModelRef, Usage
 from conversations import selectors
 from conversations.models import Message, Reply
-from conversations.services import leases
-from conversations.vocabulary import RUNNING, ReplyStatus
+from conversations.services import attempts, statements
+from conversations.services.attempts import ProviderCall
+from conversations.vocabulary import ReplyStatus
+
+SMALLEST_COST = Decimal(1).scaleb(-9)  # what the column keeps
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,40 +37,29 @@ class Outcome:
     error_detail: str = ""
     configuration: int | None = None
     first_token_at: datetime | None = None
+    calls: list[ProviderCall] = field(default_factory=list)
 
 
-def settle(reply_id: UUID, attempt: int, outcome: Outcome) -> dict[str, Any] | None:
-    """Write the end of a reply; its public shape, or None if a newer attempt has taken over (nothing is written)."""
-    with transaction.atomic():
-        written = Reply.objects.filter(pk=reply_id, attempt=attempt, status__in=RUNNING).update(
-            status=outcome.status,
-            finish_reason=outcome.finish_reason,
-            model=outcome.model.name,
-            provider=outcome.model.provider,
-            input_tokens=outcome.usage.input_tokens,
-            cached_input_tokens=outcome.usage.cached_input_tokens,
-            cache_write_input_tokens=outcome.usage.cache_write_input_tokens,
-            output_tokens=outcome.usage.output_tokens,
-            cost_usd=outcome.cost,
-            sources=outcome.sources,
-            degraded=outcome.degraded,
-            notice=outcome.notice,
-            error_code=outcome.error_code,
-            error_detail=outcome.error_detail,
-            configuration=outcome.configuration,
-            first_token_at=outcome.first_token_at,
-            completed_at=timezone.now(),
-        )
-        if not written:
-            return None
-        Message.objects.filter(pk=reply_id).update(content=outcome.text)
-        reply = Reply.objects.select_related("message").get(pk=reply_id)
-        leases.settled(reply_id)
-    return selectors.reply_as_json(reply)
+def settle(reply: Reply, outcome: Outcome) -> dict[str, Any] | None:
+    """Write the end of a reply; its public shape, or None if a newer attempt has taken over (nothing is written).
 
-
-def checkpoint(reply_id: UUID, attempt: int, text: str) -> None:
-    """Keep the text so far, for readers who come when the event log is gone. A stale attempt writes nothing."""
-    Message.objects.filter(pk=reply_id, reply__attempt=attempt, reply__status=ReplyStatus.GENERATING).update(
-        content=text
-    )
+    `reply` is as its attempt began; its shape is made of that and the outcome, without reading it again.
+    """
+    ended = copy(reply)
+    ended.status = outcome.status
+    ended.finish_reason = outcome.finish_reason
+    ended.model, ended.provider = outcome.model.name, outcome.model.provider
+    ended.input_tokens = outcome.usage.input_tokens
+    ended.cached_input_tokens = outcome.usage.cached_input_tokens
+    ended.cache_write_input_tokens = outcome.usage.cache_write_input_tokens
+    ended.output_tokens = outcome.usage.output_tokens
+    ended.cost_usd = outcome.cost.quantize(SMALLEST_COST)
+    ended.sources, ended.degraded, ended.notice = outcome.sources, outcome.degraded, outcome.notice
+    ended.error_code, ended.error_detail = outcome.error_code, outcome.error_detail
+    ended.configuration = outcome.configuration
+    ended.first_token_at, ended.completed_at = outcome.first_token_at, timezone.now()
+    calls = attempts.rows(reply.pk, reply.attempt, outcome.calls)
+    if not statements.settle(ended, outcome.text, calls):
+        return None
+    ended.message = Message(id=reply.pk, content=outcome.text)
+    return selectors.reply_as_json(ended)

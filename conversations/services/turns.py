@@ -2,7 +2,7 @@
 
 The order of a turn, and where capabilities to come take their place:
 
-1. accept:   content and model checked → [input guardrails] → [rate limits, budget hold] → rows → job
+1. accept:   access, content and model checked → [input guardrails] → [rate limits, budget hold] → rows → job
 2. generate: lease → prompt ([memory], retrieval, [experiment's variant]) → [caches] → gateway → [tools]
              → [output guardrails] → event log
 3. settle:   reply, work row, [usage ledger, hold settled] in one transaction → last event
@@ -10,32 +10,33 @@ The order of a turn, and where capabilities to come take their place:
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 import orjson
 import structlog
-from asgiref.sync import async_to_sync
 from django.db import IntegrityError, transaction
+from django.utils import timezone
+from psycopg.errors import UniqueViolation
 
 from chatplatform import jobs, tenancy
 from chatplatform.api.problem import Code, Problem
 from chatplatform.tenancy import current_tenant
 from conversations import selectors
 from conversations.gateway import checked_model
-from conversations.models import Conversation, Message, Reply, Work
+from conversations.models import Message, Reply, Work
+from conversations.services import access, storing
 from conversations.services import content as contents
-from conversations.streaming import event_log, events
-from conversations.streaming.event_log import Append
+from conversations.streaming import announcement, event_log, events
 from conversations.streaming.events import Event
-from conversations.vocabulary import ConversationStatus, Role
+from conversations.vocabulary import Role
 from tenants import control
 from tenants import selectors as tenants
+from tenants.auth.principal import Principal
 
 log = structlog.get_logger("conversations.turns")
 GENERATE = "conversations.generate_reply"
-ANNOUNCE_WITHIN = 1.0  # s that accepting waits for the event log; PostgreSQL has the message already
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,20 +53,22 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A turn that is stored and will be answered. `repeated`: this client_id had been accepted before."""
+    """A turn that is stored and will be answered. `repeated`: it had been accepted before."""
 
     user_message: Message
-    reply: Reply
+    reply_id: UUID
     repeated: bool = False
 
     @property
     def event(self) -> Event:
-        kind, data = events.accepted(self.reply.pk, self.user_message.id, self.user_message.client_id)
-        return Event(str(self.reply.pk), events.ACCEPTED_CURSOR, kind, data)
+        said = self.user_message
+        kind, data = events.accepted(self.reply_id, said.id, said.client_id)
+        return Event(str(self.reply_id), events.ACCEPTED_CURSOR, kind, data)
 
 
 def accept(
-    conversation: Conversation,
+    principal: Principal,
+    conversation_id: UUID,
     content: Any,
     *,
     options: Options = Options(),
@@ -75,76 +78,60 @@ def accept(
     """Store a message and the reply to be, in one transaction, and have the reply generated once it commits.
 
     The same `client_id` again gives what was accepted then. `origin` names the socket that sent it, which is not
-    told of its own message. Raises Problem: content, model, `reply_in_progress`.
+    told of its own message. Raises Problem: `not_found`, content, model, `reply_in_progress`.
     """
+    model = access.model_of(principal, conversation_id)
     text = contents.checked(content)
-    if client_id is not None and (earlier := _earlier(conversation, client_id)):
-        return earlier
-    _check_model(conversation)
     try:
-        return _store(conversation, text, options, client_id, origin)
-    except IntegrityError as error:
-        # Two at once: the database let one of them through.
-        if client_id is not None and (earlier := _earlier(conversation, client_id)):
+        _check_model(model)
+        return _store(conversation_id, text, options, client_id, origin)
+    except (Problem, IntegrityError) as error:
+        if client_id is not None and (earlier := _earlier(conversation_id, client_id)):
             return earlier
-        raise Problem(
-            Code.REPLY_IN_PROGRESS, "This conversation's last message is still being answered."
-        ) from error
+        if isinstance(error.__cause__, UniqueViolation):
+            raise Problem(
+                Code.REPLY_IN_PROGRESS, "This conversation's last message is still being answered."
+            ) from error
+        raise
 
 
-def _earlier(conversation: Conversation, client_id: str) -> Accepted | None:
-    found = (
-        Reply.objects.select_related("message", "user_message")
-        .filter(conversation=conversation, user_message__client_id=client_id)
+def _earlier(conversation_id: UUID, client_id: str) -> Accepted | None:
+    said = (
+        Message.objects.filter(conversation=conversation_id, client_id=client_id)
+        .select_related("answer")
         .first()
     )
-    return Accepted(found.user_message, found, repeated=True) if found else None
+    return Accepted(said, said.answer.pk, repeated=True) if said else None
 
 
-def _check_model(conversation: Conversation) -> None:
+def _check_model(name: str) -> None:
     configuration = tenants.state(current_tenant().id).configuration
-    checked_model(conversation.model or configuration.primary_model, configuration.allowed_models)
+    checked_model(name or configuration.primary_model, configuration.allowed_models)
 
 
 def _store(
-    conversation: Conversation, text: str, options: Options, client_id: str | None, origin: str
+    conversation_id: UUID, text: str, options: Options, client_id: str | None, origin: str
 ) -> Accepted:
-    tenant = current_tenant()
-    with transaction.atomic():
-        said = Message.objects.create(
-            conversation=conversation, role=Role.USER, content=text, client_id=client_id
-        )
-        answer = Message.objects.create(conversation=conversation, role=Role.ASSISTANT)
-        reply = Reply.objects.create(
-            message=answer, user_message=said, conversation=conversation, options=options.as_json()
-        )
-        here = Conversation.objects.filter(pk=conversation.pk)
-        here.update(updated_at=said.created_at)
-        here.filter(status=ConversationStatus.RESOLVED).update(status=ConversationStatus.OPEN)
-        with tenancy.in_platform():
-            Work.objects.create(id=answer.id, tenant_id=tenant.id)
-        accepted = Accepted(said, reply)
-        transaction.on_commit(lambda: _hand_over(accepted, origin))
+    about: Any = {"conversation_id": conversation_id, "created_at": timezone.now()}
+    said = Message(role=Role.USER, content=text, client_id=client_id, **about)
+    answer = Message(role=Role.ASSISTANT, **about)
+    storing.store(said, answer, options.as_json())
+    accepted = Accepted(said, answer.id)
+    transaction.on_commit(lambda: _hand_over(accepted, origin))
     return accepted
 
 
 def _hand_over(accepted: Accepted, origin: str) -> None:
-    """Begin the event log, then enqueue: the other way round a quick worker could be fenced out by us."""
-    async_to_sync(_announce)(accepted, origin)
-    jobs.enqueue(GENERATE, str(accepted.reply.pk), tenant=current_tenant())
+    """Begin the event log, then enqueue: the other way round a quick worker could be fenced out by us.
 
-
-async def _announce(accepted: Accepted, origin: str) -> None:
-    conversation_id, reply_id = accepted.reply.conversation_id, accepted.reply.pk
-    event = accepted.event
+    Whatever of this is lost, with the process or with Valkey, the reconciler makes up for from the work row.
+    """
     message = {"origin": origin, "message": selectors.message_as_json(accepted.user_message)}
     try:
-        async with asyncio.timeout(ANNOUNCE_WITHIN):
-            to = event_log.address(conversation_id, reply_id)
-            await event_log.append_all([Append(to, 0, [(event.kind, event.data)], begin=True)])
-            await event_log.publish(conversation_id, "message", orjson.dumps(message))
-    except (event_log.RedisError, TimeoutError) as error:
-        log.warning("accepted_not_announced", reply=str(reply_id), error=type(error).__name__)
+        announcement.announce(accepted.user_message.conversation_id, accepted.event, orjson.dumps(message))
+    except event_log.RedisError as error:
+        log.warning("accepted_not_announced", reply=str(accepted.reply_id), error=type(error).__name__)
+    jobs.enqueue(GENERATE, str(accepted.reply_id), tenant=current_tenant())
 
 
 def cancel(reply: Reply) -> Reply:

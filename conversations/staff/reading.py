@@ -12,6 +12,7 @@ from django.utils.safestring import SafeString
 
 from conversations import markdown, selectors
 from conversations.models import Conversation, Message, Reply
+from conversations.staff.calls import Call, calls_of
 from conversations.staff.listing import COLOURS as STATUS_COLOURS
 from conversations.staff.listing import contact_names
 from conversations.vocabulary import ConversationStatus, Role
@@ -47,6 +48,8 @@ class Bubble:
     feedback: str
     feedback_comment: str
     configuration: int | None
+    attempts: int
+    calls: Sequence[Call]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,7 @@ def transcript(conversation_id: UUID, before: UUID | None = None) -> Transcript 
     page = list(messages[: PAGE + 1])
     more, page = len(page) > PAGE, page[:PAGE][::-1]
     contact, detail = contact_names(one)
+    calls = calls_of(message.id for message in page if message.role == Role.ASSISTANT)
     return Transcript(
         id=one.id,
         status_label=one.get_status_display(),
@@ -86,7 +90,7 @@ def transcript(conversation_id: UUID, before: UUID | None = None) -> Transcript 
         facts=_conversation_facts(one),
         greeting=markdown.to_html(one.greeting) if one.greeting and not more else None,
         system_prompt=one.system_prompt or "",
-        bubbles=[_bubble(message, contact) for message in page],
+        bubbles=[_bubble(message, contact, calls.get(message.id, ())) for message in page],
         earlier=page[0].id if more else None,
         escalation_reason=one.escalation_reason or "",
         stars=one.stars,
@@ -104,7 +108,7 @@ def _conversation_facts(one: Conversation) -> list[Fact]:
     return [fact for fact in facts if fact.value]
 
 
-def _bubble(message: Message, contact: str) -> Bubble:
+def _bubble(message: Message, contact: str, calls: Sequence[Call]) -> Bubble:
     reply: Reply | None = getattr(message, "reply", None) if message.role == Role.ASSISTANT else None
     feedback = getattr(message, "feedback", None)
     who = {Role.USER: contact, Role.AGENT: "Agent"}.get(Role(message.role), "Assistant")
@@ -124,6 +128,8 @@ def _bubble(message: Message, contact: str) -> Bubble:
         feedback=feedback.rating if feedback else "",
         feedback_comment=(feedback.comment or "") if feedback else "",
         configuration=reply.configuration if reply else None,
+        attempts=reply.attempt if reply else 0,
+        calls=calls,
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,16 +17,19 @@ from uuid import UUID
 from weakref import WeakKeyDictionary
 
 from django.conf import settings
+from hiredis import pack_command
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import TimeoutError as ServerTimeout
 
 from chatplatform import tenancy
 from conversations.streaming.events import Event
 
 SCRIPT = (Path(__file__).parent / "append.lua").read_text()
 SHA = hashlib.sha1(SCRIPT.encode()).hexdigest()  # as Valkey itself names it
+TIMEOUT = 2  # s
 KEEP_RUNNING = 3600  # s that a log outlives its last append while the reply runs
 KEEP_ENDED = 15 * 60 + 60  # s that it stays readable after the end; the contract says 15 minutes
 
@@ -49,10 +53,10 @@ def client() -> Redis:
     if loop not in _clients:
         pool = BlockingConnectionPool.from_url(
             settings.EVENT_LOG_URL,
-            socket_timeout=2,
-            socket_connect_timeout=2,
+            socket_timeout=TIMEOUT,
+            socket_connect_timeout=TIMEOUT,
             max_connections=64,
-            timeout=2,
+            timeout=TIMEOUT,
             # An append whose answer was lost may have been done: repeating it here would double its text.
             retry=Retry(NoBackoff(), 0),
         )
@@ -98,23 +102,17 @@ class Append:
     begin: bool = False
     ended: bool = False
 
-    def command(self) -> list[str | bytes | int]:
+    def command(self) -> tuple[str | bytes | int, ...]:
+        """The command and its arguments."""
         to, flags = self.address, ("1" if self.begin else "0", "1" if self.ended else "0")
         keep = KEEP_ENDED if self.ended else KEEP_RUNNING
-        parts = [part for event in self.events for part in event]
-        return [
-            "EVALSHA",
-            SHA,
-            2,
-            to.log,
-            to.fence,
-            self.attempt,
-            *flags,
-            keep,
-            to.channel,
-            to.reply_id,
-            *parts,
-        ]
+        parts = (part for event in self.events for part in event)
+        arguments = (to.log, to.fence, self.attempt, *flags, keep, to.channel, to.reply_id, *parts)
+        return ("EVALSHA", SHA, 2, *arguments)
+
+    def packed(self) -> bytes:
+        """The command as it goes over the wire."""
+        return bytes(pack_command(self.command()))  # type: ignore[arg-type]  # its stub means a longer tuple
 
 
 async def append_all(appends: Sequence[Append]) -> list[Answer]:
@@ -132,12 +130,27 @@ async def append_all(appends: Sequence[Append]) -> list[Answer]:
 
 
 async def _execute(appends: Sequence[Append]) -> list[Any]:
+    """What a pipeline of the client does, at a fraction of its cost: packed in C, one time-out for all answers."""
     if not appends:
         return []
-    pipeline = client().pipeline(transaction=False)
-    for append in appends:
-        pipeline.execute_command(*append.command())
-    return list(await pipeline.execute(raise_on_error=False))
+    pool = client().connection_pool
+    connection = await pool.get_connection()  # type: ignore[no-untyped-call]
+    try:
+        async with asyncio.timeout(TIMEOUT):
+            await connection.send_packed_command(b"".join([append.packed() for append in appends]))
+            return [await _answer(connection) for _ in appends]
+    except TimeoutError:
+        raise ServerTimeout("no answer in time") from None
+    finally:
+        await pool.release(connection)
+
+
+async def _answer(connection: Any) -> Any:
+    """One answer, also where it is an error. A connection that breaks, or is left half-read, is closed."""
+    try:
+        return await connection.read_response(timeout=math.inf)
+    except ResponseError as error:
+        return error
 
 
 def _meaning(answer: Any) -> Answer:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from uuid import UUID
 
 from chatplatform import jobs
+from chatplatform.api.problem import DATABASE_GONE
 from conversations import selectors
 from conversations.models import Reply
 from conversations.streaming import event_log, events
@@ -40,7 +42,15 @@ class Cursor:
 
 
 async def replay(cursor: Cursor) -> list[Event]:
-    """What a reader has missed since its cursor. Notes it on the cursor."""
+    """What a reader has missed since its cursor; nothing, for now, if nobody can tell. Notes it on the cursor."""
+    try:
+        return await _missed(cursor)
+    except DATABASE_GONE:
+        cursor.behind = True  # looked at again at the next event, or after a silence
+        return []
+
+
+async def _missed(cursor: Cursor) -> list[Event]:
     try:
         logged = await event_log.read(cursor.reply_id, cursor.value or None)
     except event_log.RedisError:
@@ -91,35 +101,57 @@ async def follow(
 
     They end early when this process does: soon, or `to_the_end` as late as can be.
     """
-    cursor, woken = Cursor(str(reply_id), after or ""), asyncio.Event()
-    name, subscription = await hub().subscribe(conversation_id, woken.set)
-    try:
+    cursor = Cursor(str(reply_id), after or "")
+    async with listening(conversation_id) as ear:
         for event in events.with_accepted(await replay(cursor), accepted):
             yield event
-        while not cursor.ended:
-            item = await _next(subscription, woken)
-            if isinstance(item, Leave):
-                if item.after_ms == 0:
-                    return
-                if not to_the_end:
-                    asyncio.get_running_loop().call_later(item.after_ms / 1000, subscription.push, Leave(0))
-                continue
-            for event in await _news(cursor, item):
-                yield event
+        async for event in live(cursor, ear, to_the_end=to_the_end):
+            yield event
+
+
+class Ear:
+    """A subscription that can be waited for."""
+
+    def __init__(self) -> None:
+        self._woken = asyncio.Event()
+        self.wake = self._woken.set
+        self.subscription: Subscription
+
+    async def next(self) -> Item:
+        """The next item; None after a long silence, too: the log may have more."""
+        if not self.subscription.waiting:
+            self._woken.clear()
+            try:
+                async with asyncio.timeout(SILENCE):
+                    await self._woken.wait()
+            except TimeoutError:
+                return None
+        return self.subscription.take()
+
+
+@asynccontextmanager
+async def listening(conversation_id: UUID) -> AsyncIterator[Ear]:
+    """Hear all that is published of a conversation, for as long as this lasts."""
+    ear = Ear()
+    name, ear.subscription = await hub().subscribe(conversation_id, ear.wake)
+    try:
+        yield ear
     finally:
-        await hub().leave(name, subscription)
+        await hub().leave(name, ear.subscription)
 
 
-async def _next(subscription: Subscription, woken: asyncio.Event) -> Item:
-    """The next item; None after a long silence, too: the log may have more."""
-    if not subscription.waiting:
-        woken.clear()
-        try:
-            async with asyncio.timeout(SILENCE):
-                await woken.wait()
-        except TimeoutError:
-            return None
-    return subscription.take()
+async def live(cursor: Cursor, ear: Ear, *, to_the_end: bool = False) -> AsyncIterator[Event]:
+    """The events of one reply from here on, to its last. Whoever listened before it was begun misses nothing."""
+    while not cursor.ended:
+        item = await ear.next()
+        if isinstance(item, Leave):
+            if item.after_ms == 0:
+                return
+            if not to_the_end:
+                asyncio.get_running_loop().call_later(item.after_ms / 1000, ear.subscription.push, Leave(0))
+            continue
+        for event in await _news(cursor, item):
+            yield event
 
 
 async def _news(cursor: Cursor, item: Item) -> list[Event]:

@@ -21,8 +21,11 @@ from conversations.streaming.event_log import Append
 from conversations.vocabulary import ResetReason
 
 log = structlog.get_logger("conversations.writer")
-TICK, BUSY_TICK = 0.025, 0.05  # s; the longer one halves the work, and is still not seen
-BUSY = 50  # writers in one tick
+# Seconds between two appends to one log, by the number of writers: fewer and larger ones cost the worker, Valkey and
+# all readers less. The longest leaves a third of 100 ms for the rest of a token's way.
+TICK, TICK_LONGEST = 0.025, 0.065
+TICK_PER_WRITER = 0.0003
+BREATH = 0.01  # s at least between two ticks
 PAUSE = 0.5  # s between two tries while Valkey is away
 LAST_TRIES = 3
 
@@ -37,8 +40,8 @@ class ReplyWriter:
         self.flushed = asyncio.Event()  # after `closing`: the ticker is done with this writer
         self._address = event_log.address(conversation_id, reply_id)
         self._ticker: Ticker | None = None
-        self._pieces: list[str] = []
-        self._sent = 0  # pieces that are in the log
+        self._shown = ""  # what is in the log
+        self._pieces: list[str] = []  # what is not, yet
         self._restarts = 0
         self._under_way = (0, 0)  # pieces and restarts that the append under way stands for
         self._reset: ResetReason | None = None
@@ -47,7 +50,7 @@ class ReplyWriter:
     @property
     def text(self) -> str:
         """Everything since the last reset, shown or about to be."""
-        return "".join(self._pieces)
+        return "".join((self._shown, *self._pieces))
 
     def start(self, reset: ResetReason | None) -> None:
         """Begin to write; a second or later attempt begins with a reset."""
@@ -56,16 +59,16 @@ class ReplyWriter:
         self._ticker.mark(self, at_once=True)
 
     def add(self, text: str) -> None:
-        """More text."""
+        """More text; not empty."""
         self._pieces.append(text)
-        if self._ticker:
-            self._ticker.mark(self, at_once=len(self._pieces) == 1)
+        if self._ticker and len(self._pieces) == 1:  # else it is marked already
+            self._ticker.mark(self, at_once=not self._shown)
 
     def restart(self, reason: ResetReason) -> None:
         """Forget the text so far: another model takes over."""
         self._pieces.clear()
         self._restarts += 1
-        self._sent, self._reset = 0, reason
+        self._shown, self._reset = "", reason
         if self._ticker:
             self._ticker.mark(self)
 
@@ -99,17 +102,20 @@ class ReplyWriter:
         return False
 
     # --- For the ticker ------------------------------------------------------------------------------------------
+    @property
+    def behind(self) -> bool:
+        """Whether something has to be appended."""
+        return bool(self._pieces or self._reset or self._begin) and not self.stale.is_set()
+
     def due(self) -> Append | None:
         """What has to be appended now. Its answer goes to `took`, before anything is asked for again."""
-        if self.stale.is_set():
+        if not self.behind:
             return None
         made = []
         if self._reset:
             made.append(events.reset(self.reply_id, self._reset))
-        if text := "".join(self._pieces[self._sent :]):
-            made.append(events.delta(self.reply_id, text))
-        if not (made or self._begin):
-            return None
+        if self._pieces:
+            made.append(events.delta(self.reply_id, "".join(self._pieces)))
         self._under_way = len(self._pieces), self._restarts
         return Append(self._address, self.attempt, made, self._begin)
 
@@ -123,11 +129,15 @@ class ReplyWriter:
             self._begin = False
             pieces, restarts = self._under_way
             if restarts == self._restarts:  # else what was sent has been forgotten in the meantime
-                self._sent, self._reset = pieces, None
+                self._shown += "".join(self._pieces[:pieces])
+                del self._pieces[:pieces]
+                self._reset = None
 
     def lost(self) -> None:
         """The log is gone, or may be: begin it again."""
-        self._sent, self._begin = 0, True
+        if self._shown:
+            self._pieces.insert(0, self._shown)
+        self._shown, self._begin = "", True
         self._reset = self._reset or ResetReason.LOG_LOST
 
 
@@ -136,36 +146,49 @@ class Ticker:
 
     def __init__(self) -> None:
         self._marked: set[ReplyWriter] = set()
+        self._urgent: set[ReplyWriter] = set()
         self._wake, self._hurry = asyncio.Event(), asyncio.Event()
         # Without a context: the task outlives the reply, and the tenant, that happens to be the first.
         self._task = asyncio.get_running_loop().create_task(self._run(), context=Context())
 
     def mark(self, writer: ReplyWriter, *, at_once: bool = False) -> None:
-        """Something is new; `at_once` does not wait for the next tick."""
+        """Something is new; `at_once` does not wait for the next tick, nor do the others go with it."""
         self._marked.add(writer)
         self._wake.set()
         if at_once:
+            self._urgent.add(writer)
             self._hurry.set()
 
     async def _run(self) -> None:
+        time = asyncio.get_running_loop().time
+        tick = 0.0  # when it is due
         while True:
             await self._wake.wait()
-            self._wake.clear()
-            self._hurry.clear()
-            writers, self._marked = self._marked, set()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(max(tick, time())):
+                    await self._hurry.wait()
+            began = time()
+            writers = self._take(all_of_them=began >= tick)
             try:
                 done = await self._append(writers)
             except Exception:  # whatever it is: without the ticker no reply of this process would ever end
                 log.exception("ticker_failed", replies=len(writers))
-                self._marked |= writers
-                self._wake.set()
+                for writer in writers:
+                    self.mark(writer)
                 done = False
-            if done:
-                pause = TICK if len(writers) < BUSY else BUSY_TICK
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._hurry.wait(), pause)
-            else:
+            if began >= tick:  # it was a tick, and nobody's hurry
+                tick = max(began + _pause(len(writers)), time() + BREATH)
+            if not done:
                 await asyncio.sleep(PAUSE)
+
+    def _take(self, *, all_of_them: bool) -> set[ReplyWriter]:
+        """The writers whose turn it is. They are no longer marked."""
+        taken = self._marked if all_of_them else self._urgent
+        self._marked, self._urgent = self._marked - taken, set()
+        self._hurry.clear()
+        if not self._marked:
+            self._wake.clear()
+        return taken
 
     async def _append(self, writers: set[ReplyWriter]) -> bool:
         """False if Valkey is away."""
@@ -184,12 +207,16 @@ class Ticker:
         return not refused
 
     def _settle(self, writer: ReplyWriter, *, away: bool) -> None:
-        left = writer.due() is not None
-        if writer.closing and (away or not left):
+        if writer.closing and (away or not writer.behind):
             self._marked.discard(writer)
+            self._urgent.discard(writer)
             writer.flushed.set()
-        elif left:
-            self.mark(writer)
+        elif writer.behind:
+            self.mark(writer, at_once=writer.closing)
+
+
+def _pause(writers: int) -> float:
+    return min(TICK + TICK_PER_WRITER * writers, TICK_LONGEST)
 
 
 _tickers: WeakKeyDictionary[asyncio.AbstractEventLoop, Ticker] = WeakKeyDictionary()

@@ -227,7 +227,7 @@ def swallow_the_end(stage: Stage, reply_id: str) -> None:
         "INSERT INTO conversations_work SELECT * FROM jsonb_populate_record(NULL::conversations_work, "
         "(SELECT jsonb_build_object('id', %s::text, 'tenant_id', id, 'state', 'settled', 'attempt', 1, 'owner', '', "
         "'lease_expires_at', now() + interval '1 s', 'enqueued_at', now(), 'cancel_requested', false, "
-        "'created_at', now(), 'updated_at', now()) "
+        "'handed_back', 0, 'created_at', now(), 'updated_at', now()) "
         "FROM tenants_tenant WHERE slug = 'acme'))",
         reply_id,
     )

@@ -12,11 +12,15 @@ from django.db import models
 from django.utils import timezone
 
 from chatplatform import tenancy
+from chatplatform.llm.types import ModelRef, Usage
 from chatplatform.postgres.models import uuid7
 from chatplatform.postgres.router import home_of
 from chatplatform.tenancy import Home
-from conversations.models import Conversation, Feedback, Message, Reply, Work
+from conversations.models import Conversation, Feedback, Message, ProviderAttempt, Reply, Work
+from conversations.services import attempts
+from conversations.services.attempts import ProviderCall
 from conversations.staff import listing, views
+from conversations.vocabulary import CallOutcome
 from tenants.models import Contact, StaffLook, Tenant
 from tenants.selectors import TenantState
 from tenants.tests.console import Console, person
@@ -322,6 +326,37 @@ def test_a_failed_reply_says_why(looker: Console, acme: TenantState) -> None:
     conversation = talk(acme, "Hello?")
     answered(acme, conversation, "", status="failed", error_code="provider_unavailable", error_detail="Gone.")
     assert "provider_unavailable – Gone." in looker.text(f"conversations/acme/{conversation.id}/")
+
+
+def test_every_call_to_a_model_is_shown(looker: Console, acme: TenantState, globex: TenantState) -> None:
+    conversation = talk(acme, "Hello?")
+    reply = answered(acme, conversation, "Here.", attempt=2)
+    usage = Usage(input_tokens=1200, output_tokens=34)
+    calls = [
+        ProviderCall(
+            ModelRef("openai", "gpt-4o"), CallOutcome.FAILED, timezone.now(), 30_040, error="timeout",
+            phase="first_token", usage=usage, cost=Decimal("0.0031"), estimated=True,
+        ),
+        ProviderCall(
+            ModelRef("openai", "gpt-4o"), CallOutcome.FAILED, timezone.now(), 80, error="overloaded", status=503
+        ),
+        ProviderCall(ModelRef("openai", "gpt-5"), CallOutcome.SKIPPED, timezone.now(), 0, error="circuit_open"),
+    ]  # fmt: skip
+    last = ProviderCall(ModelRef("llama", "<b>"), CallOutcome.COMPLETED, timezone.now(), 900, 120)
+    with tenancy.in_tenant(acme.ref):
+        attempts.record(reply.pk, 1, calls)
+        attempts.record(reply.pk, 1, calls)  # once more changes nothing
+        attempts.record(reply.pk, 2, [last])
+        assert ProviderAttempt.objects.count() == 4
+    with tenancy.in_tenant(globex.ref):
+        assert ProviderAttempt.objects.count() == 0
+    html = " ".join(looker.text(f"conversations/acme/{conversation.id}/").split())
+    for shown in (
+        "4 calls to models", "timeout: no first token", "30.0 s", "1,200 in, 34 out", "estimated", "$0.0031",
+        "overloaded (HTTP 503)", "80 ms", "circuit open", "&lt;b&gt;", "120 ms", "openai, attempt 1",
+        "llama, attempt 2",
+    ):  # fmt: skip
+        assert shown in html, shown
 
 
 def test_a_long_conversation_comes_in_pages(

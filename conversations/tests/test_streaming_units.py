@@ -7,20 +7,23 @@ from collections.abc import Iterator
 from typing import Any
 from uuid import UUID, uuid4
 
+import orjson
 import pytest
+from django.db import OperationalError
 from django.test.utils import override_settings
 from redis import Redis
 
 from chatplatform import embedded, tenancy
 from chatplatform.tenancy import TenantRef
-from conversations import consumers, sockets
+from conversations import consumers, selectors, sockets
 from conversations.consumers import Conversation
 from conversations.services import handshake
-from conversations.streaming import event_log, reader, window
+from conversations.streaming import event_log, events, reader, window
 from conversations.streaming import writer as writing
 from conversations.streaming.hub import hub
 from conversations.streaming.window import Window
 from conversations.streaming.writer import ReplyWriter
+from conversations.vocabulary import ResetReason
 
 SOON = 3.0  # s
 REPLY = {"id": "of no concern here"}
@@ -93,6 +96,83 @@ async def test_valkey_is_left_in_peace_while_it_refuses_and_gets_everything_late
         await writer.finish()
         assert await writer.end("completed", REPLY) is True
     assert b"The first half, and the second." in await text_in_log(reply_id)
+
+
+# --- The writer and its ticker ---------------------------------------------------------------------------------------
+async def test_a_log_that_was_flushed_begins_again_with_all_of_the_text(valkey: Redis) -> None:
+    reply_id = uuid4()
+    writer = ReplyWriter(uuid4(), reply_id, 1)
+    writer.start(None)
+    for word in ("One, ", "two, ", "three"):
+        writer.add(word)
+        await asyncio.sleep(2 * writing.TICK)
+    valkey.flushall()
+    writer.add(", four")
+    async with asyncio.timeout(SOON):
+        await writer.finish()
+    found = await event_log.read(reply_id) or []
+    assert [event.kind for event in found] == ["reset", "delta"]
+    assert orjson.loads(found[1].data)["text"] == writer.text == "One, two, three, four"
+
+
+async def test_what_another_model_said_is_forgotten_also_while_it_is_on_its_way(valkey: Redis) -> None:
+    writer = ReplyWriter(uuid4(), uuid4(), 1)
+    writer.add("old")
+    append = writer.due()
+    assert append is not None
+    writer.restart(ResetReason.FAILOVER)
+    writer.add("new")
+    [answer] = await event_log.append_all([append])
+    writer.took(answer)
+    assert writer.text == "new"
+    append = writer.due()
+    assert append is not None
+    assert [kind for kind, _ in append.events] == ["reset", "delta"]
+    writer.took((await event_log.append_all([append]))[0])
+    assert (writer.text, writer.behind) == ("new", False)
+
+
+async def test_who_is_in_a_hurry_does_not_take_the_others_along(valkey: Redis) -> None:
+    calm, hurried = (ReplyWriter(uuid4(), uuid4(), 1) for _ in range(2))
+    ticker = writing.Ticker()
+    ticker._task.cancel()
+    ticker.mark(calm)
+    ticker.mark(hurried, at_once=True)
+    assert ticker._take(all_of_them=False) == {hurried}
+    assert ticker._take(all_of_them=False) == set()
+    assert ticker._take(all_of_them=True) == {calm}
+    assert not ticker._wake.is_set()
+
+
+async def test_many_appends_have_an_answer_each_in_their_order(valkey: Redis) -> None:
+    valkey.script_flush()
+    known, newer = ([event_log.address(uuid4(), uuid4()) for _ in range(3)] for _ in range(2))
+    event = [events.delta("x", "Grüße")]
+    assert all(await event_log.append_all([event_log.Append(to, 2, event, begin=True) for to in known]))
+    answers = await event_log.append_all(
+        [event_log.Append(to, 1, event, begin=True) for to in known]
+        + [event_log.Append(to, 1, event) for to in newer]
+        + [event_log.Append(to, 2, event) for to in known]
+    )
+    assert [type(answer).__name__ for answer in answers] == ["StaleAttempt"] * 3 + ["LogLost"] * 3 + [
+        "str"
+    ] * 3
+
+
+async def test_a_valkey_that_hangs_is_away_and_its_connection_is_closed(
+    valkey: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_log, "TIMEOUT", 0.7)
+    append = event_log.Append(event_log.address(uuid4(), uuid4()), 1, [events.delta("x", "y")], begin=True)
+    assert await event_log.append_all([append])
+    valkey.client_pause(2500)
+    with pytest.raises(event_log.RedisError):
+        await event_log.append_all([append])
+    valkey.client_unpause()
+    later = event_log.Append(event_log.address(uuid4(), uuid4()), 1, [events.delta("x", "z")], begin=True)
+    [answer] = await event_log.append_all([later])
+    assert await event_log.newest(later.address.reply_id) is not None
+    assert isinstance(answer, str), "an answer of its own, not the late one of another"
 
 
 # --- Many readers --------------------------------------------------------------------------------------------------
@@ -264,3 +344,15 @@ async def test_all_sockets_of_a_suspended_tenant_are_closed_although_one_fails(
     for task in serving:
         task.cancel()
     await asyncio.gather(*serving, return_exceptions=True)
+
+
+async def test_a_reader_outlives_an_outage_of_both_servers(
+    valkey: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(reply_id: UUID) -> None:
+        raise OperationalError("couldn't get a connection")
+
+    monkeypatch.setattr(selectors, "reply_or_none", away)
+    cursor = reader.Cursor(str(uuid4()), "5-0")  # whose log is gone
+    assert await reader.replay(cursor) == []
+    assert (cursor.value, cursor.behind) == ("5-0", True)  # so that it looks again

@@ -26,6 +26,7 @@ HELP = {
     "greeting": "What the chat page says first. Markdown.",
     "primary_model": "A model’s name, provider/name, or auto.",
     "fallback_model": "Asked in this order when the primary model fails. One a line.",
+    "degrade_to_local": "When no model can be reached, the built-in one quotes from the documents, and says so.",
     "allowed_models": "One a line. Empty: every model with a price.",
     "temperature": "0 to 2. Empty: the model’s own.",
     "allowed_tools": "One a line.",

@@ -19,6 +19,7 @@ _GROUPED = {
     "Models": (
         "primary_model",
         "fallback_model",
+        "degrade_to_local",
         "allowed_models",
         "temperature",
         "max_tokens_per_response",

@@ -8,7 +8,9 @@ from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from typing import Any
 
-from django.http import HttpRequest
+from django.core.exceptions import SynchronousOnlyOperation
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -62,10 +64,12 @@ class ApiView(ScopedView):
     def _once(
         self, handler: Callable[..., Response], request: Request, *args: Any, **kwargs: Any
     ) -> Response:
-        record, answer = idempotency.begin(self.principal, request, shared=self.platform_wide)
-        if answer is not None:
-            return answer
-        return idempotency.keep(record, lambda: handler(request, *args, **kwargs), self.handle_exception)
+        # In one transaction: a process that dies on the way leaves no key behind that nobody will ever answer.
+        with transaction.atomic():
+            record, answer = idempotency.begin(self.principal, request, shared=self.platform_wide)
+            if answer is not None:
+                return answer
+            return idempotency.keep(record, lambda: handler(request, *args, **kwargs), self.handle_exception)
 
 
 class AsyncApiView(ScopedView):
@@ -90,8 +94,7 @@ class AsyncApiView(ScopedView):
         self.request, self.headers = wrapped, self.default_response_headers
         response: Any
         try:
-            # In a thread that gives its connection back: the reply may take minutes, the pool is small.
-            await jobs.in_thread(self.initial, wrapped, *args, **kwargs)
+            await self._admit(wrapped, *args, **kwargs)
             handler: Any = getattr(self, str(wrapped.method).lower(), None)
             if handler is None or wrapped.method not in self.allowed_methods:
                 self.http_method_not_allowed(wrapped)
@@ -101,5 +104,19 @@ class AsyncApiView(ScopedView):
                     response = await response
         except Exception as error:
             response = self.handle_exception(error)
-        self.response = self.finalize_response(wrapped, response, *args, **kwargs)
-        return self.response
+        return _rendered(self.finalize_response(wrapped, response, *args, **kwargs))
+
+    async def _admit(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        try:
+            self.initial(request, *args, **kwargs)
+        except SynchronousOnlyOperation:
+            # This process does not know the caller, or not any more, and Django keeps event loops off the database.
+            await jobs.in_thread(self.initial, request, *args, **kwargs)
+
+
+def _rendered(response: HttpResponseBase) -> HttpResponseBase:
+    """The response as one of Django's own, which starts a thread to render any other."""
+    if not isinstance(response, Response):
+        return response
+    response.render()
+    return HttpResponse(response.content, status=response.status_code, headers=response.headers)

@@ -101,6 +101,9 @@ class Configuration(serializers.Serializer[Any]):
     greeting = Text(required=False, allow_blank=True, max_length=10_000)
     primary_model = Line(required=False, max_length=200)
     fallback_model = Names(required=False, allow_null=True)
+    degrade_to_local = Flag(
+        required=False, help_text="The built-in model answers, and says so, when no other can"
+    )
     allowed_models = serializers.ListField(
         child=Line(max_length=200), required=False, allow_null=True, max_length=200
     )

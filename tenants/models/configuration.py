@@ -48,6 +48,9 @@ class ConfigurationVersion(SharedModel):
     greeting = models.TextField(blank=True, default="Hello! How can I help you?")
     primary_model = models.CharField(max_length=200, default="auto")
     fallback_model = _texts()
+    degrade_to_local = models.BooleanField(
+        default=False, db_default=False, help_text="The built-in model answers when no other can"
+    )
     allowed_models = ArrayField(
         models.CharField(max_length=200), null=True, blank=True, help_text="Empty: every model with a price"
     )

@@ -25,6 +25,7 @@ PUBLIC = set(
     monthly_token_budget monthly_cost_budget_usd daily_cost_budget_usd conversation_cost_budget_usd
     user_monthly_cost_budget_usd requests_per_minute tokens_per_minute user_requests_per_minute allowed_tools
     blocked_topics escalation_email allow_anonymous widget_origins cache_enabled semantic_cache_threshold
+    degrade_to_local
     """.split()
 )
 VALUES: dict[str, Any] = {
@@ -35,7 +36,7 @@ VALUES: dict[str, Any] = {
     "requests_per_minute": 60, "tokens_per_minute": 10_000, "user_requests_per_minute": 6,
     "allowed_tools": ["search"], "blocked_topics": ["politics"], "escalation_email": "help@acme.example",
     "allow_anonymous": False, "widget_origins": ["https://shop.example"], "cache_enabled": False,
-    "semantic_cache_threshold": 0.5,
+    "semantic_cache_threshold": 0.5, "degrade_to_local": True,
 }  # fmt: skip
 WRONG: list[tuple[str, Any]] = [
     ("system_prompt", 5), ("greeting", None), ("greeting", "a\x00b"), ("primary_model", ""), ("primary_model", []),
@@ -51,6 +52,7 @@ WRONG: list[tuple[str, Any]] = [
     ("daily_cost_budget_usd", {}), ("requests_per_minute", True), ("allowed_tools", "search"),
     ("blocked_topics", [5]), ("blocked_topics", [""]), ("escalation_email", "nobody"), ("escalation_email", None),
     ("allow_anonymous", "yes"), ("allow_anonymous", 1), ("widget_origins", {}), ("cache_enabled", None),
+    ("degrade_to_local", None), ("degrade_to_local", "yes"),
     ("semantic_cache_threshold", 1.1), ("semantic_cache_threshold", "x"), ("no_such_field", 1), ("number", 9),
     ("by_staff", True), ("id", "x"), ("tenant", "globex"),
 ]  # fmt: skip

@@ -22,6 +22,7 @@ from chatplatform.testing.clients import FAST, SILENT, SLOW, Caller, text_of
 from chatplatform.testing.live import Live
 from tenants import tasks
 from tenants.api import idempotency
+from tenants.api.base import ApiView
 from tenants.auth.principal import Principal
 from tenants.models import Contact, PlatformIdempotencyRecord, TenantIdempotencyRecord
 from tenants.selectors import TenantState
@@ -219,6 +220,21 @@ def test_a_refusal_leaves_nothing_but_itself(in_acme: TenantState) -> None:
     replayed_answer = idempotency.begin(*asked("refused"))[1]
     assert replayed_answer is not None
     assert replayed_answer.status_code == 404
+
+
+def test_a_process_that_dies_on_the_way_leaves_no_key_behind(in_acme: TenantState) -> None:
+    """What nobody will ever answer must not keep its caller waiting."""
+
+    def die(request: Request) -> Response:
+        raise SystemExit
+
+    view = ApiView()
+    principal, request = asked("dying")
+    request.user = principal  # type: ignore[assignment]
+    view.request, view.platform_wide = request, False
+    with pytest.raises(SystemExit):
+        view._once(die, request)
+    assert not TenantIdempotencyRecord.objects.filter(key="dying").exists()
 
 
 def test_a_record_that_goes_meanwhile_is_in_progress(

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
-from typing import TYPE_CHECKING, Any
 
 from chatplatform.llm.errors import BadRequest
-from chatplatform.llm.types import Completion, CompletionRequest, ModelRef, StreamEvent
+from chatplatform.llm.types import Batch, Completion, CompletionRequest, ModelRef
 
 from .anthropic_wire import AnthropicDecoder, build_body, parse_completion
 from .sdk import HEADERS, OneLoop, SdkCalls, http_options
 
-if TYPE_CHECKING:
-    from anthropic import AsyncAnthropic
+MESSAGES = "/v1/messages"
 
 
 class AnthropicProvider:
@@ -23,36 +21,24 @@ class AnthropicProvider:
         self._api_key = api_key or "none"
         self._base_url = base_url
         self._max_connections = max_connections
-        self._pooled: tuple[AsyncAnthropic, SdkCalls] | None = None
+        self._pooled: SdkCalls | None = None
         self._loop = OneLoop()
 
-    async def stream(self, request: CompletionRequest, ref: ModelRef) -> AsyncGenerator[StreamEvent, None]:
-        client, calls = self._sdk()
-        body: dict[str, Any] = build_body(request, ref) | {"stream": True}
-        events = calls.events(
-            lambda: client.messages.with_streaming_response.create(**body),
-            AnthropicDecoder(request, ref),
-            ref,
-        )
-        try:
-            async for event in events:
-                yield event
-        finally:
-            await events.aclose()
+    def stream(self, request: CompletionRequest, ref: ModelRef) -> AsyncGenerator[Batch, None]:
+        body = build_body(request, ref) | {"stream": True}
+        return self._sdk().batches(MESSAGES, body, AnthropicDecoder(request, ref), ref)
 
     async def complete(self, request: CompletionRequest, ref: ModelRef) -> Completion:
-        client, calls = self._sdk()
-        body = build_body(request, ref)
-        answer = await calls.fetch(lambda: client.messages.with_streaming_response.create(**body), ref)
+        answer = await self._sdk().fetch(MESSAGES, build_body(request, ref), ref)
         return parse_completion(answer, request, ref)
 
     async def embed(self, texts: Sequence[str], ref: ModelRef) -> list[list[float]]:
         raise BadRequest("this provider has no embeddings", provider=ref.provider, model=ref.name)
 
-    def _sdk(self) -> tuple[AsyncAnthropic, SdkCalls]:
+    def _sdk(self) -> SdkCalls:
         self._loop.check()
         if self._pooled is None:
-            from anthropic import AnthropicError, AsyncAnthropic, DefaultAioHttpClient
+            from anthropic import AnthropicError, AsyncAnthropic, AsyncStream, DefaultAioHttpClient
 
             client = AsyncAnthropic(
                 api_key=self._api_key,
@@ -61,7 +47,7 @@ class AnthropicProvider:
                 default_headers=HEADERS,
                 http_client=DefaultAioHttpClient(**http_options(self._max_connections)),
             )
-            self._pooled = client, SdkCalls(AnthropicError)
+            self._pooled = SdkCalls(client, AsyncStream, AnthropicError)
         return self._pooled
 
     def warm_up(self) -> None:
@@ -69,4 +55,4 @@ class AnthropicProvider:
 
     async def aclose(self) -> None:
         if self._pooled is not None:
-            await self._pooled[0].close()
+            await self._pooled.aclose()

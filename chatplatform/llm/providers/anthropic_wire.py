@@ -31,7 +31,7 @@ from .sse import load_object
 
 # The protocol wants a limit; this is ours where the caller sets none.
 DEFAULT_MAX_TOKENS = 4096
-# Later models refuse `temperature`, and the SDK no longer has it as a parameter.
+# Later models refuse `temperature`.
 _TAKES_TEMPERATURE = re.compile(r"claude-(2|3|instant|(opus|sonnet|haiku)-4(-[0-6])?(-\d{8})?$)")
 _FINISH = {
     "end_turn": FinishReason.STOP,
@@ -45,7 +45,7 @@ _FINISH = {
 
 
 def build_body(request: CompletionRequest, ref: ModelRef) -> dict[str, Any]:
-    """Arguments of the SDK's ``messages.create``, without ``stream``."""
+    """The JSON body of ``/v1/messages``, without ``stream``."""
     system = [request.system, *(m.content for m in request.messages if m.role == "system")]
     body: dict[str, Any] = {
         "model": ref.name,
@@ -56,7 +56,7 @@ def build_body(request: CompletionRequest, ref: ModelRef) -> dict[str, Any]:
         body["system"] = "\n\n".join(text for text in system if text)
     if request.temperature is not None and _TAKES_TEMPERATURE.match(ref.name):
         # OpenAI's scale ends at 2, Anthropic's at 1.
-        body["extra_body"] = {"temperature": min(request.temperature, 1.0)}
+        body["temperature"] = min(request.temperature, 1.0)
     if request.tools:
         body["tools"] = [
             {"name": tool.name, "description": tool.description, "input_schema": dict(tool.parameters)}

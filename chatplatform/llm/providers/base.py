@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
-from chatplatform.llm.types import Completion, CompletionRequest, ModelRef, StreamEvent
+from chatplatform.llm.types import Batch, Completion, CompletionRequest, ModelRef
 
 
 class Provider(Protocol):
     """A vendor's protocol behind one shape. Deadlines are the gateway's; all errors are ``ProviderError``."""
 
-    def stream(self, request: CompletionRequest, ref: ModelRef) -> AsyncGenerator[StreamEvent, None]:
-        """Events as they arrive, ``Finished`` last. Closing the generator releases the connection."""
+    def stream(self, request: CompletionRequest, ref: ModelRef) -> AsyncGenerator[Batch, None]:
+        """Events as they arrive together, ``Finished`` last. Closing the generator releases the connection."""
 
     async def complete(self, request: CompletionRequest, ref: ModelRef) -> Completion:
         """The whole answer in one response."""

@@ -11,19 +11,20 @@ from collections.abc import AsyncGenerator, Sequence
 from chatplatform.llm.errors import BadRequest
 from chatplatform.llm.tokens import count_pieces, pieces
 from chatplatform.llm.types import (
+    Batch,
     Completion,
     CompletionRequest,
     Finished,
     FinishReason,
     ModelRef,
     Passage,
-    StreamEvent,
     TextDelta,
     Usage,
 )
 
 MAX_PASSAGES = 3
 MAX_QUOTE = 700
+AT_ONCE = 64  # words of a batch at most
 
 NOTHING_FOUND = (
     "I could not find anything about that in the documents I have. "
@@ -71,17 +72,19 @@ class LocalProvider:
     def __init__(self, *, tokens_per_second: float) -> None:
         self._rate = tokens_per_second
 
-    async def stream(self, request: CompletionRequest, ref: ModelRef) -> AsyncGenerator[StreamEvent, None]:
+    async def stream(self, request: CompletionRequest, ref: ModelRef) -> AsyncGenerator[Batch, None]:
         words, reason = _limited(request)
-        loop = asyncio.get_running_loop()
-        start = loop.time()
-        for number, word in enumerate(words):
+        time = asyncio.get_running_loop().time
+        start, said = time(), 0
+        while said < len(words):
             # Due times count from the start, so that a slow step is caught up and the rate does not drift.
-            delay = start + number / self._rate - loop.time() if self._rate > 0 else 0.0
-            if delay > 0 or number % 64 == 63:
-                await asyncio.sleep(max(delay, 0.0))
-            yield TextDelta(word)
-        yield Finished(reason, _usage(request, len(words)), usage_estimated=False)
+            due = 1 + int((time() - start) * self._rate) if self._rate > 0 else said + AT_ONCE
+            if due > said:
+                batch: Batch = [TextDelta(word) for word in words[said : min(due, said + AT_ONCE)]]
+                said += len(batch)
+                yield batch
+            await asyncio.sleep(max(start + said / self._rate - time(), 0.0) if self._rate > 0 else 0.0)
+        yield [Finished(reason, _usage(request, len(words)), usage_estimated=False)]
 
     async def complete(self, request: CompletionRequest, ref: ModelRef) -> Completion:
         words, reason = _limited(request)

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
 
-from chatplatform.llm.types import Completion, CompletionRequest, ModelRef, StreamEvent
+from chatplatform.llm.types import Batch, Completion, CompletionRequest, ModelRef
 
 from .openai_wire import OpenAIDecoder, build_body, parse_completion, parse_embeddings
 from .sdk import HEADERS, OneLoop, SdkCalls, http_options
 
-if TYPE_CHECKING:
-    from openai import AsyncOpenAI
-
+CHAT, EMBEDDINGS = "/chat/completions", "/embeddings"
 # The API takes up to 2,048 texts and 300,000 tokens at once.
 EMBEDDING_BATCH = 128
 
@@ -25,32 +22,16 @@ class OpenAIProvider:
         self._api_key = api_key or "none"
         self._base_url = base_url
         self._max_connections = max_connections
-        self._pooled: tuple[AsyncOpenAI, SdkCalls] | None = None
+        self._pooled: SdkCalls | None = None
         self._loop = OneLoop()
 
-    async def stream(self, request: CompletionRequest, ref: ModelRef) -> AsyncGenerator[StreamEvent, None]:
-        client, calls = self._sdk()
-        body: dict[str, Any] = build_body(request, ref, self._base_url) | {
-            "stream": True,
-            "stream_options": {"include_usage": True},
-        }
-        events = calls.events(
-            lambda: client.chat.completions.with_streaming_response.create(**body),
-            OpenAIDecoder(request, ref),
-            ref,
-        )
-        try:
-            async for event in events:
-                yield event
-        finally:
-            await events.aclose()
+    def stream(self, request: CompletionRequest, ref: ModelRef) -> AsyncGenerator[Batch, None]:
+        body = build_body(request, ref, self._base_url)
+        body |= {"stream": True, "stream_options": {"include_usage": True}}
+        return self._sdk().batches(CHAT, body, OpenAIDecoder(request, ref), ref)
 
     async def complete(self, request: CompletionRequest, ref: ModelRef) -> Completion:
-        client, calls = self._sdk()
-        body = build_body(request, ref, self._base_url)
-        answer = await calls.fetch(
-            lambda: client.chat.completions.with_streaming_response.create(**body), ref
-        )
+        answer = await self._sdk().fetch(CHAT, build_body(request, ref, self._base_url), ref)
         return parse_completion(answer, request, ref)
 
     async def embed(self, texts: Sequence[str], ref: ModelRef) -> list[list[float]]:
@@ -60,15 +41,14 @@ class OpenAIProvider:
         return vectors
 
     async def _embed_batch(self, texts: list[str], ref: ModelRef) -> list[list[float]]:
-        client, calls = self._sdk()
-        create = client.embeddings.with_streaming_response.create
-        answer = await calls.fetch(lambda: create(model=ref.name, input=texts, encoding_format="base64"), ref)
+        body = {"model": ref.name, "input": texts, "encoding_format": "base64"}
+        answer = await self._sdk().fetch(EMBEDDINGS, body, ref)
         return parse_embeddings(answer, len(texts), ref)
 
-    def _sdk(self) -> tuple[AsyncOpenAI, SdkCalls]:
+    def _sdk(self) -> SdkCalls:
         self._loop.check()
         if self._pooled is None:
-            from openai import AsyncOpenAI, DefaultAioHttpClient, OpenAIError
+            from openai import AsyncOpenAI, AsyncStream, DefaultAioHttpClient, OpenAIError
 
             client = AsyncOpenAI(
                 api_key=self._api_key,
@@ -77,7 +57,9 @@ class OpenAIProvider:
                 default_headers=HEADERS,
                 http_client=DefaultAioHttpClient(**http_options(self._max_connections)),
             )
-            self._pooled = client, SdkCalls(OpenAIError)
+            # As the SDK's own methods do: otherwise an admin key of the environment would take the place of ours.
+            security = {"bearer_auth": True}
+            self._pooled = SdkCalls(client, AsyncStream, OpenAIError, security=security)
         return self._pooled
 
     def warm_up(self) -> None:
@@ -85,7 +67,7 @@ class OpenAIProvider:
 
     async def aclose(self) -> None:
         if self._pooled is not None:
-            await self._pooled[0].close()
+            await self._pooled.aclose()
 
 
 def _batches(texts: Sequence[str]) -> Iterator[list[str]]:

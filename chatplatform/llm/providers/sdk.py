@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, asynccontextmanager
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
+
+import orjson
 
 from chatplatform.llm.errors import ProviderError
-from chatplatform.llm.types import ModelRef, StreamEvent
+from chatplatform.llm.types import Batch, ModelRef
 
 from .failures import from_status, from_transport, transport_errors
-from .sse import StreamDecoder, load_object, read_events
+from .sse import StreamDecoder, load_object, read_batches
 
 if TYPE_CHECKING:
     import httpx2
@@ -21,17 +23,6 @@ if TYPE_CHECKING:
 CONNECT_TIMEOUT = 10.0
 # Compression would hold tokens back and costs CPU.
 HEADERS = {"accept-encoding": "identity"}
-
-
-class SdkResponse(Protocol):
-    """An SDK's response whose body was not read yet."""
-
-    http_response: httpx2.Response
-
-    async def read(self) -> bytes: ...
-
-
-Call = Callable[[], AbstractAsyncContextManager[Any]]
 
 
 def http_options(max_connections: int) -> dict[str, Any]:
@@ -59,43 +50,72 @@ def _tls() -> ssl.SSLContext:
 
 
 class SdkCalls:
-    """Runs calls of one SDK and translates what they raise.
+    """Posts requests with one SDK's client, and translates what it raises.
+
+    The client's own ``post`` is the SDKs' way for requests that they have no method for. It keeps their
+    authentication, headers, connections and errors, and leaves out the walk through every message of the
+    prompt, which costs more than the rest of the call: the bodies are made in the wire format as it is.
 
     The error is raised outside of the ``except`` block so that it does not carry the SDK's error, whose
     message and request hold the prompt, as its context.
     """
 
-    def __init__(self, sdk_error: type[Exception]) -> None:
+    def __init__(
+        self, client: Any, stream_class: type[Any], sdk_error: type[Exception], **options: Any
+    ) -> None:
+        self._client = client
+        self._stream_class = stream_class
+        self._options = options
         self._caught = (sdk_error, *transport_errors())
 
-    async def events(
-        self, call: Call, decoder: StreamDecoder, ref: ModelRef
-    ) -> AsyncGenerator[StreamEvent, None]:
+    async def batches(
+        self, path: str, body: dict[str, Any], decoder: StreamDecoder, ref: ModelRef
+    ) -> AsyncGenerator[Batch, None]:
         """Open a streaming call and decode it. Closing the generator closes the response."""
         try:
-            async with call() as response:
-                events = read_events(response.http_response, decoder, ref)
-                try:
-                    async for event in events:
-                        yield event
-                finally:
-                    await events.aclose()
+            async with (
+                self._open(path, body) as response,
+                aclosing(read_batches(response, decoder, ref)) as batches,
+            ):
+                async for batch in batches:
+                    yield batch
             return
         except self._caught as exc:
             failure = translate(exc, ref)
         raise failure
 
-    async def fetch(self, call: Call, ref: ModelRef) -> dict[str, Any]:
+    async def fetch(self, path: str, body: dict[str, Any], ref: ModelRef) -> dict[str, Any]:
         """Make a call and return its JSON body."""
         try:
-            async with call() as response:
-                body = await response.read()
+            async with self._open(path, body) as response:
+                answer = await response.aread()
             failure = None
         except self._caught as exc:
             failure = translate(exc, ref)
         if failure is not None:
             raise failure
-        return load_object(body, ref)
+        return load_object(answer, ref)
+
+    async def aclose(self) -> None:
+        await self._client.close()
+
+    @asynccontextmanager
+    async def _open(self, path: str, body: dict[str, Any]) -> AsyncGenerator[httpx2.Response, None]:
+        """The response, whose body was not read yet."""
+        import httpx2
+
+        response: httpx2.Response = await self._client.post(
+            path,
+            content=orjson.dumps(body),
+            cast_to=httpx2.Response,
+            stream=True,
+            stream_cls=self._stream_class,
+            options=self._options,
+        )
+        try:
+            yield response
+        finally:
+            await response.aclose()
 
 
 def translate(exc: BaseException, ref: ModelRef) -> ProviderError:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import orjson
 
-from chatplatform.llm.errors import MalformedResponse
-from chatplatform.llm.types import Finished, ModelRef, StreamEvent
+from chatplatform.llm.errors import MalformedResponse, ProviderError
+from chatplatform.llm.types import Batch, Finished, ModelRef, StreamEvent
 
 from .failures import transport_errors
 
@@ -75,24 +75,41 @@ def load_object(text: bytes, ref: ModelRef) -> dict[str, Any]:
     return value
 
 
-async def read_events(
+async def read_batches(
     response: httpx2.Response, decoder: StreamDecoder, ref: ModelRef
-) -> AsyncGenerator[StreamEvent, None]:
-    """The events of one streaming response, ``Finished`` last."""
-    body = _Body(response)
-    lines = LineSplitter(ref)
+) -> AsyncGenerator[Batch, None]:
+    """The events of one streaming response, as many together as arrived together; ``Finished`` is the last.
+
+    What arrived before an error is handed over first.
+    """
+    body, lines = _Body(response), LineSplitter(ref)
+    failure = None
     try:
-        while not decoder.closed and (data := await body.read(decoder.answered)) is not None:
-            for line in lines.feed(data):
-                for event in decoder.feed(line):
-                    yield event
-        for line in lines.flush():
-            for event in decoder.feed(line):
-                yield event
-        yield decoder.finish()
+        while not (failure or decoder.closed):
+            data = await body.read(decoder.answered)
+            batch, failure = _decode(lines.feed(data) if data else lines.flush(), decoder)
+            if batch:
+                yield batch
+            if not data:
+                break
+        if failure:
+            raise failure
+        yield [decoder.finish()]
     finally:
         if decoder.closed:
             await body.read_to_end()
+
+
+def _decode(lines: list[bytes], decoder: StreamDecoder) -> tuple[Batch, ProviderError | None]:
+    """The events of some lines, up to the error that is among them."""
+    batch: Batch = []
+    try:
+        for line in lines:
+            if line:
+                batch += decoder.feed(line)
+    except ProviderError as error:
+        return batch, error
+    return batch, None
 
 
 class _Body:
@@ -102,19 +119,19 @@ class _Body:
         self._pieces = _pieces_of(response)
         self._give_up_at: float | None = None
 
-    async def read(self, answered: bool) -> bytes | None:
-        """The next piece, None at the end.
+    async def read(self, answered: bool) -> bytes:
+        """The next piece; empty at the end.
 
         Once the answer is complete, a broken connection or two seconds without the rest are an end too.
         """
         if not answered:
-            return await anext(self._pieces, None)
+            return await anext(self._pieces, b"")
         if self._give_up_at is None:
             self._give_up_at = asyncio.get_running_loop().time() + USAGE_GRACE
         with contextlib.suppress(TimeoutError, *transport_errors()):
             async with asyncio.timeout_at(self._give_up_at):
-                return await anext(self._pieces, None)
-        return None
+                return await anext(self._pieces, b"")
+        return b""
 
     async def read_to_end(self) -> None:
         """A body that was read to its end gives its connection back to the pool instead of closing it."""

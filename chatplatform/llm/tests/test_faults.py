@@ -114,6 +114,48 @@ async def test_a_slow_reader_is_not_a_slow_provider(gateway: Gateway) -> None:
     assert seen == 3
 
 
+async def test_comments_between_tokens_do_not_keep_a_stream_alive(gateway: Gateway) -> None:
+    begin = time.monotonic()
+    with pytest.raises(errors.ProviderTimeout) as caught:
+        await collect(gateway, ask("sim-tokens=10,fault=keepalive@2"), Timeouts(5, 0.2, 10))
+    assert caught.value.phase == "inter_token"
+    assert 0.2 <= time.monotonic() - begin < 3
+
+
+async def test_a_deadline_of_its_own_for_each_token(gateway: Gateway) -> None:
+    events = await collect(gateway, ask("sim-tokens=12,tps=20"), Timeouts(5, 0.3, 10))
+    assert len(events) == 13, "0.6 s in all, and never 0.3 s between two"
+
+
+async def test_the_total_is_kept_while_tokens_flow_to_a_slow_reader(gateway: Gateway) -> None:
+    begin = time.monotonic()
+    with pytest.raises(errors.ProviderTimeout) as caught:
+        async for _ in gateway.stream_batches(ask("sim-tokens=5000,tps=100"), timeouts=Timeouts(5, 5, 0.4)):
+            await asyncio.sleep(0.03)
+    assert caught.value.phase == "total"
+    assert 0.4 <= time.monotonic() - begin < 3
+
+
+async def test_a_deadline_leaves_no_cancellation_behind(gateway: Gateway) -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    with pytest.raises(errors.ProviderTimeout):
+        await collect(gateway, ask("sim-fault=stall@2"), SHORT)
+    assert task.cancelling() == 0
+    await asyncio.sleep(SHORT.total)
+
+
+async def test_who_cancels_a_stream_is_not_told_of_a_deadline(gateway: Gateway) -> None:
+    """Also where both happen at once."""
+    due = asyncio.get_running_loop().time() + 0.3
+    task = asyncio.create_task(collect(gateway, ask("sim-ttft=60"), Timeouts(0.3, 5, 10)))
+    await asyncio.sleep(0)
+    asyncio.get_running_loop().call_at(due, task.cancel)
+    with pytest.raises((asyncio.CancelledError, errors.ProviderTimeout)) as caught:
+        await task
+    assert caught.type is asyncio.CancelledError
+
+
 async def test_the_text_before_a_fault_was_delivered(gateway: Gateway) -> None:
     seen = []
     with pytest.raises(errors.Truncated):

@@ -10,7 +10,16 @@ import pytest
 from chatplatform.llm.config import GatewayConfig
 from chatplatform.llm.errors import ModelUnknown, NotConfigured
 from chatplatform.llm.gateway import Gateway
-from chatplatform.llm.types import ChatMessage, Finished, FinishReason, TextDelta, ToolCall, ToolSpec, Usage
+from chatplatform.llm.types import (
+    ChatMessage,
+    Finished,
+    FinishReason,
+    Passage,
+    TextDelta,
+    ToolCall,
+    ToolSpec,
+    Usage,
+)
 from chatplatform.testing.simulator import Simulator
 
 from .asking import PROVIDERS, ask, collect, end_of, text_of
@@ -29,6 +38,16 @@ async def test_a_stream_and_a_whole_answer_say_the_same(gateway: Gateway, provid
     assert end_of(events) == Finished(FinishReason.STOP, Usage(6, 0, 0, 20), usage_estimated=False)
     assert (whole.usage, whole.usage_estimated) == (Usage(6, 0, 0, 20), False)
     assert (whole.provider, whole.model) == (provider, "sim-tokens=20")
+
+
+@pytest.mark.parametrize("provider", [*PROVIDERS, "local"])
+async def test_what_arrives_together_is_handed_over_together(gateway: Gateway, provider: str) -> None:
+    passage = Passage("Parcels", "They take two days. " * 20, "d1", 1.0)
+    request = ask("local" if provider == "local" else f"{provider}/sim-tokens=200", passages=(passage,))
+    batches = [batch async for batch in gateway.stream_batches(request)]
+    assert [event for batch in batches for event in batch] == await collect(gateway, request)
+    assert all(batches), "no batch is empty"
+    assert len(batches) < sum(map(len, batches)) / 4
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)

@@ -122,13 +122,13 @@ def test_anthropic_gets_its_prompt_in_its_own_shape() -> None:
     body = anthropic_wire.build_body(request, ModelRef("anthropic", "claude-sonnet-4-5"))
     assert body["system"] == "You help.\n\nBe brief."
     assert body["max_tokens"] > 0
-    assert body["extra_body"] == {"temperature": 1.0}
+    assert body["temperature"] == 1.0
     assert [message["role"] for message in body["messages"]] == ["user", "assistant", "user"]
     assert body["messages"][1]["content"] == [
         {"type": "tool_use", "id": "t1", "name": "look_up", "input": {"id": 3}}
     ]
     assert body["tools"][0]["input_schema"] == {"type": "object"}
-    assert "extra_body" not in anthropic_wire.build_body(request, CLAUDE)
+    assert "temperature" not in anthropic_wire.build_body(request, CLAUDE)
 
 
 def test_cached_tokens_are_inside_the_input_of_both() -> None:

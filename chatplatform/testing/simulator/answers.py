@@ -62,7 +62,7 @@ def compose(prompt: Prompt, defaults: Settings, number: int) -> Answer:
     """Answer request number ``number``. Raises ``ValueError`` for a bad directive."""
     settings = for_request(defaults, prompt.model, prompt.question)
     tool = bool(settings.tool) and settings.tool in prompt.tools
-    words = _words(prompt, settings)
+    words = signed(number, settings.tokens) if settings.signed else _words(prompt, settings)
     limit = prompt.max_tokens
     cut = not tool and limit is not None and len(words) > limit
     tokens = () if tool else tuple(words[:limit] if cut else words)
@@ -70,6 +70,11 @@ def compose(prompt: Prompt, defaults: Settings, number: int) -> Answer:
     output = count_pieces([settings.arguments]) + 1 if tool else len(tokens)
     read = max(1, count_pieces([prompt.system, *prompt.texts]))
     return Answer(f"sim{number}", prompt, settings, tokens, finish, read, output)
+
+
+def signed(number: int, count: int) -> list[str]:
+    """An answer that tells by which request each of its tokens was asked for, and which token it is."""
+    return [f"{' ' * bool(place)}{number}.{place}" for place in range(count)]
 
 
 def _words(prompt: Prompt, settings: Settings) -> list[str]:

@@ -51,7 +51,9 @@ class Simulator:
         return answer
 
     def requests(self) -> list[dict[str, Any]]:
-        """The last requests, oldest first: ``{"path", "at", "body"}``; ``at`` is on the monotonic clock."""
+        """The last requests, oldest first: ``{"path", "at", "number", "fault", "body"}``; ``at`` is on the monotonic
+        clock, ``number`` counts from 1 as signed answers do.
+        """
         answer: list[dict[str, Any]] = self._call("/_requests")
         return answer
 

@@ -15,6 +15,7 @@ from aiohttp import web
 from chatplatform.llm.tokens import count_pieces
 
 from .answers import Answer, compose, embed
+from .pace import WHEEL, Wheel
 from .playback import Player
 from .settings import Settings, parse_fault
 from .wire import Wire
@@ -22,6 +23,7 @@ from .wire_anthropic import AnthropicWire
 from .wire_openai import OpenAIWire
 
 KEPT_REQUESTS = 1000
+KEPT_TIMES = 20_000
 DIMENSIONS = 256
 
 
@@ -37,6 +39,8 @@ class State:
         self.settings = self._initial
         self.faults: deque[str] = deque()
         self.requests: deque[dict[str, Any]] = deque(maxlen=KEPT_REQUESTS)
+        # Of each answer: the question, and when its schedule began, on the monotonic clock.
+        self.begun: deque[tuple[str, float]] = deque(maxlen=KEPT_TIMES)
         self.counts: Counter[str] = Counter()
         self.active = 0
         self._peers: set[Any] = set()
@@ -86,6 +90,7 @@ def build_app(settings: Settings) -> web.Application:
     """The application. Run it with ``handler_cancellation``, so that it notices clients that leave."""
     app = web.Application(client_max_size=64 * 1024 * 1024)
     app[STATE] = State(settings)
+    app[WHEEL] = Wheel()
     app.add_routes(
         [
             web.post("/v1/chat/completions", _chat_completions),
@@ -95,6 +100,7 @@ def build_app(settings: Settings) -> web.Application:
             web.post("/_control", _control),
             web.get("/_stats", _stats),
             web.get("/_requests", _requests),
+            web.get("/_begun", _begun),
             web.post("/_redirected", _redirected),
         ]
     )
@@ -115,7 +121,9 @@ async def _answer(request: web.Request, wire: Wire) -> web.StreamResponse:
         answer = compose(wire.parse(await _body(request, state)), state.settings, state.counts["requests"])
     except (ValueError, KeyError, TypeError) as exc:
         return web.json_response(wire.failure(400, "invalid_request_error", str(exc)), status=400)
-    return await _play(Player(request, wire, _with_queued_fault(answer, state)), answer, state)
+    answer = _with_queued_fault(answer, state)
+    state.requests[-1]["fault"] = answer.settings.fault
+    return await _play(Player(request, wire, answer), answer, state)
 
 
 async def _body(request: web.Request, state: State) -> dict[str, Any]:
@@ -125,7 +133,8 @@ async def _body(request: web.Request, state: State) -> dict[str, Any]:
     state.note_connection(request)
     state.counts["requests"] += 1
     at = asyncio.get_running_loop().time()
-    state.requests.append({"path": request.path, "at": at, "body": body})
+    number = state.counts["requests"]
+    state.requests.append({"path": request.path, "at": at, "number": number, "fault": "", "body": body})
     return body
 
 
@@ -138,6 +147,7 @@ def _with_queued_fault(answer: Answer, state: State) -> Answer:
 
 async def _play(player: Player, answer: Answer, state: State) -> web.StreamResponse:
     state.active += 1
+    state.begun.append((answer.prompt.question, asyncio.get_running_loop().time()))
     state.counts["input_tokens"] += answer.input_tokens
     try:
         response = await player.play()
@@ -194,6 +204,10 @@ async def _stats(request: web.Request) -> web.Response:
 
 async def _requests(request: web.Request) -> web.Response:
     return web.json_response(list(request.app[STATE].requests))
+
+
+async def _begun(request: web.Request) -> web.Response:
+    return web.Response(body=orjson.dumps(list(request.app[STATE].begun)), content_type="application/json")
 
 
 async def _redirected(request: web.Request) -> web.Response:

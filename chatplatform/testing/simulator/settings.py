@@ -67,7 +67,8 @@ class Settings:
     a ``Fault`` with an optional ``@position``; ``retry_after`` seconds go with 429. ``cached`` and
     ``cache_write`` are parts of the prompt that the usage reports as cached. ``tool`` makes the model call
     that tool with the JSON ``arguments``. ``chunk`` cuts the body into pieces of that many bytes, through
-    the middle of lines and characters.
+    the middle of lines and characters. With ``signed`` (1), every token names the request and its place in
+    the answer, and nothing else: ``17.0 17.1 17.2``.
     """
 
     ttft: float = 0.0
@@ -82,6 +83,7 @@ class Settings:
     tool: str = ""
     arguments: str = "{}"
     chunk: int = 0
+    signed: int = 0
 
     def updated(self, values: Mapping[str, Any]) -> Self:
         """A copy with these values, converted to their types. Raises ``ValueError`` for what does not

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+import orjson
+
 from .answers import Answer, Prompt
+
+TOKEN = "the token"
+
+
+def around(frame: bytes) -> tuple[bytes, bytes]:
+    """A frame whose text is TOKEN, without that."""
+    before, _, after = frame.rpartition(orjson.dumps(TOKEN))
+    return before, after
 
 
 class Wire(Protocol):
@@ -19,8 +29,8 @@ class Wire(Protocol):
     def opening(self, answer: Answer) -> bytes:
         """What comes before the first token."""
 
-    def token(self, answer: Answer, number: int) -> bytes:
-        """One token."""
+    def around_token(self, answer: Answer) -> tuple[bytes, bytes]:
+        """What stands before and after a token's text, as JSON, in its frame."""
 
     def ending(self, answer: Answer) -> bytes:
         """The terminal marker of the text."""

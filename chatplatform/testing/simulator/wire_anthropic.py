@@ -8,6 +8,7 @@ import orjson
 
 from .answers import Answer, Prompt, joined
 from .settings import Fault, parse_fault
+from .wire import TOKEN, around
 
 _FINISH = {
     "stop": "end_turn",
@@ -58,8 +59,8 @@ class AnthropicWire:
             frames += _delta({"type": "input_json_delta", "partial_json": arguments[half:]})
         return frames
 
-    def token(self, answer: Answer, number: int) -> bytes:
-        return _delta({"type": "text_delta", "text": answer.tokens[number]})
+    def around_token(self, answer: Answer) -> tuple[bytes, bytes]:
+        return around(_delta({"type": "text_delta", "text": TOKEN}))
 
     def ending(self, answer: Answer) -> bytes:
         delta = {"stop_reason": _FINISH.get(answer.finish, answer.finish), "stop_sequence": None}

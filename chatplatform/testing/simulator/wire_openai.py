@@ -8,6 +8,7 @@ import orjson
 
 from .answers import Answer, Prompt, joined
 from .settings import Fault, parse_fault
+from .wire import TOKEN, around
 
 _CREATED = 1_700_000_000
 
@@ -55,8 +56,8 @@ class OpenAIWire:
                 frames += _chunk(answer, {"tool_calls": [{"index": 0, "function": {"arguments": part}}]})
         return frames
 
-    def token(self, answer: Answer, number: int) -> bytes:
-        return _chunk(answer, {"content": answer.tokens[number]})
+    def around_token(self, answer: Answer) -> tuple[bytes, bytes]:
+        return around(_chunk(answer, {"content": TOKEN}))
 
     def ending(self, answer: Answer) -> bytes:
         return _chunk(answer, {}, answer.finish)

@@ -1,0 +1,77 @@
+"""Django's ASGI handler, without the threads that a request does not need.
+
+Django starts a thread for each request only to look for old database connections there, and for its views that are not
+asynchronous. Ours are, where it counts, and take their database work to `jobs.in_thread`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Any
+
+from asgiref.sync import SyncToAsync, sync_to_async
+from django.core.exceptions import RequestAborted
+from django.core.handlers.asgi import ASGIHandler, get_script_prefix
+from django.core.signals import request_finished, request_started
+from django.db import close_old_connections, reset_queries
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+from django.urls import set_script_prefix
+
+# A request's thread, if it gets one, is new: it has neither.
+request_started.disconnect(reset_queries)
+request_started.disconnect(close_old_connections)
+
+
+class Handler(ASGIHandler):
+    """Answers HTTP requests; one whose client has gone is cancelled."""
+
+    async def handle(self, scope: Any, receive: Any, send: Any) -> None:
+        try:
+            body = await self.read_body(receive)
+        except RequestAborted:
+            return
+        with body:
+            set_script_prefix(get_script_prefix(scope))
+            await request_started.asend(sender=self.__class__, scope=scope)
+            request, refusal = self.create_request(scope, body)
+            if request is not None:
+                await self._answer(request, receive, send)
+            elif refusal is not None:
+                await self.send_response(refusal, send)
+                refusal.close()
+
+    async def _answer(self, request: HttpRequest, receive: Any, send: Any) -> None:
+        answering = asyncio.create_task(self._respond(request, send))
+        watching = asyncio.create_task(_cancel_when_gone(receive, answering))
+        try:
+            await _close(await answering)
+        except asyncio.CancelledError:
+            await request_finished.asend(sender=self.__class__)
+            if not watching.done():  # it is the server who gives up, not the client
+                raise
+        finally:
+            watching.cancel()
+
+    async def _respond(self, request: HttpRequest, send: Any) -> HttpResponseBase:
+        response: HttpResponseBase = await self.run_get_response(request)
+        with contextlib.suppress(
+            asyncio.CancelledError
+        ):  # gone while it was sent: it has to be closed all the same
+            await self.send_response(response, send)
+        return response
+
+
+async def _cancel_when_gone(receive: Any, answering: asyncio.Task[Any]) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    answering.cancel()
+
+
+async def _close(response: HttpResponseBase) -> None:
+    """Where the request had a thread, it is that thread's connections that are to be closed."""
+    if SyncToAsync.thread_sensitive_context.get(None) in SyncToAsync.context_to_thread_executor:
+        await sync_to_async(response.close)()
+    else:
+        response.close()

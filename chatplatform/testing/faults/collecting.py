@@ -1,0 +1,129 @@
+"""Gathers, after a run, what is stored: rows, event logs, what REST tells, and what a late reader gets."""
+
+from __future__ import annotations
+
+import asyncio
+from random import Random
+from typing import Any
+
+import aiohttp
+import orjson
+
+from chatplatform.testing.faults.history import Call, Evidence, Stored, View
+from chatplatform.testing.faults.visitors import Surroundings, Visitor
+from chatplatform.testing.stage import Stage
+
+AT_ONCE = 8  # late readers
+READ_WITHIN = 20.0  # s
+REPLIES = """
+    SELECT r.message_id::text, r.conversation_id::text, r.user_message_id::text, coalesce(q.client_id, ''), r.status,
+           r.attempt, r.error_detail, r.provider
+    FROM conversations_reply r JOIN conversations_message q ON q.id = r.user_message_id
+"""
+
+
+async def collect(stage: Stage, port: int, visitors: list[Visitor], evidence: Evidence) -> None:
+    """Fill in the second half of the evidence."""
+    around = Surroundings(port, dict(stage.keys), evidence, asyncio.Event())
+    for tenant in sorted({visitor.tenant for visitor in visitors}):
+        # Texts are sealed in the database, so the platform itself has to say what they are.
+        reader = LateReader(0, tenant, around, Random(0))
+        said = await reader.everything()
+        evidence.user_messages.update((tenant, text) for text, role in said.values() if role == "user")
+        for row in await asyncio.to_thread(stage.rows, REPLIES, tenant=tenant):
+            reply_id, conversation, question, key, *rest = row
+            (asked, _), (text, _) = said.get(question, ("?", "")), said.get(reply_id, ("?", ""))
+            status, attempt, error, provider = rest
+            evidence.stored.append(
+                Stored(tenant, reply_id, conversation, asked, key, status, text, attempt, error, provider)
+            )
+    evidence.left += await asyncio.to_thread(_left, stage)
+    for row in await asyncio.to_thread(stage.simulator.requests):
+        questions = [part["content"] for part in row["body"].get("messages", []) if part["role"] == "user"]
+        if questions:
+            evidence.calls[row["number"]] = Call(row["number"], questions[-1], row["fault"])
+    evidence.views += await asyncio.to_thread(_logs, stage, evidence.stored)
+    await _read_late(around, evidence)
+
+
+def _left(stage: Stage) -> list[str]:
+    """What is held though nothing runs. Budget holds belong here, as soon as there are any."""
+    work = stage.rows(
+        "SELECT id::text, state, owner, attempt, lease_expires_at::text FROM conversations_work"
+    )
+    return [
+        f"work is left: {state} {reply} owner={owner!r} attempt={attempt} lease={lease}"
+        for reply, state, owner, attempt, lease in work
+    ]
+
+
+def _logs(stage: Stage, replies: list[Stored]) -> list[View]:
+    """The event logs themselves, as views. One that was flushed after the end is no loss."""
+    logs = {key.decode().rpartition("{")[2].partition("}")[0]: key for key in stage.valkey.keys("*:log")}
+    found = []
+    for reply in replies:
+        if reply.reply_id in logs:
+            view = View("the event log", reply.reply_id)
+            view.sit()
+            for cursor, entry in stage.valkey.xrange(logs[reply.reply_id]):
+                view.take(entry[b"k"].decode(), cursor.decode(), orjson.loads(entry[b"d"]))
+            found.append(view)
+    return found
+
+
+async def _read_late(around: Surroundings, evidence: Evidence) -> None:
+    """Every reply once more: what REST has of it, and its events from the beginning."""
+    turns = asyncio.Semaphore(AT_ONCE)
+
+    async def read(reply: Stored) -> None:
+        async with turns:
+            reader = LateReader(0, reply.tenant, around, Random(0), reply)
+            try:
+                async with asyncio.timeout(READ_WITHIN):
+                    await reader.visit()
+            except TimeoutError:
+                evidence.unsettled.append(f"a late reader of {reply.reply_id} waits in vain")
+
+    await asyncio.gather(*(read(reply) for reply in evidence.stored))
+
+
+class LateReader(Visitor):
+    """Comes when all is over: reads one reply from the beginning, or everything that its tenant has."""
+
+    kind = "late"
+
+    def __init__(
+        self, number: int, tenant: str, around: Surroundings, random: Random, reply: Stored | None = None
+    ) -> None:
+        super().__init__(number, tenant, around, random)
+        self.reply = reply
+        self.conversation = reply.conversation if reply else ""
+
+    async def chat(self) -> None:
+        assert self.reply is not None
+        path = f"/conversations/{self.conversation}/replies/{self.reply.reply_id}"
+        status, shown = await self.ask("GET", path)
+        if status == 200:
+            self.reply.shown = shown
+        await self.follow(self.view(self.reply.reply_id, "a late reader"))
+
+    async def everything(self) -> dict[str, tuple[str, str]]:
+        """All messages of the tenant by id, with their roles."""
+        async with aiohttp.ClientSession() as self.session:
+            found: dict[str, tuple[str, str]] = {}
+            for conversation in await self._all("/conversations"):
+                for message in await self._all(f"/conversations/{conversation['id']}/messages"):
+                    found[message["id"]] = message["content"], message["role"]
+            return found
+
+    async def _all(self, path: str) -> list[dict[str, Any]]:
+        """All pages of a list."""
+        found: list[dict[str, Any]] = []
+        more = "?page_size=200"
+        while True:
+            status, page = await self.ask("GET", path + more)
+            assert status == 200, (path, status, page)
+            found += page["results"]
+            if not page["next"]:
+                return found
+            more = "?" + page["next"].partition("?")[2]

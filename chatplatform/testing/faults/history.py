@@ -1,0 +1,146 @@
+"""What the clients of a run said and saw, in order, and what is stored in the end. Plain data, for the checker."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+LAST = ("completed", "failed", "cancelled")
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event of a reply as a reader got it. `sitting` numbers the reader's connections, `at` is monotonic."""
+
+    sitting: int
+    at: float
+    kind: str
+    cursor: str
+    text: str = ""
+    reply: dict[str, Any] | None = None
+
+    def __str__(self) -> str:
+        what = {"delta": repr(self.text), "reset": self.text}.get(self.kind, "")
+        return f"[{self.sitting}] {self.cursor:>20}  {self.kind} {what}".rstrip()
+
+
+@dataclass
+class View:
+    """One reader's sight of one reply, over as many connections as it took.
+
+    `sittings` has the cursor that each connection went on from ("" for the beginning). `to_the_end`: this reader
+    did not leave before the last event.
+    """
+
+    reader: str
+    reply_id: str
+    to_the_end: bool = True
+    sittings: list[str] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+
+    def sit(self, after: str = "") -> None:
+        """A new connection, that goes on after this cursor."""
+        self.sittings.append(after)
+
+    def take(self, kind: str, cursor: str, data: dict[str, Any]) -> None:
+        """The next event."""
+        text = data.get("text") or data.get("reason") or ""
+        at = time.monotonic()
+        self.events.append(Event(len(self.sittings) - 1, at, kind, cursor, text, data.get("reply")))
+
+    @property
+    def ended(self) -> bool:
+        return any(event.kind in LAST for event in self.events)
+
+    @property
+    def cursor(self) -> str:
+        """Where to go on."""
+        return self.events[-1].cursor if self.events else ""
+
+    @property
+    def text(self) -> str:
+        """All deltas after the last reset, or since a connection that began again."""
+        return self.epochs()[-1].text
+
+    def epochs(self) -> list[Epoch]:
+        """The texts that were begun: a reset, or a connection from the beginning, starts the next one."""
+        found, sitting = [Epoch("")], 0
+        for event in self.events:
+            again = event.sitting != sitting and not self.sittings[event.sitting]
+            sitting = event.sitting
+            if event.kind == "reset" or again:
+                found.append(Epoch(event.cursor))
+            if event.kind == "delta":
+                found[-1].text += event.text
+        return found
+
+
+@dataclass
+class Epoch:
+    """The text between two resets. `cursor` is of what began it."""
+
+    cursor: str
+    text: str = ""
+
+
+@dataclass
+class Said:
+    """A message that a client wants answered. `key` is its client_id or Idempotency-Key; `replies` are the ids of
+    the replies that were named to the client for it: there must be one."""
+
+    tenant: str
+    reader: str
+    conversation: str
+    content: str
+    key: str
+    tokens: int
+    replies: set[str] = field(default_factory=set)
+
+
+@dataclass
+class Stored:
+    """A reply as the database has it, with its question. `shown` is what REST tells about it."""
+
+    tenant: str
+    reply_id: str
+    conversation: str
+    question: str
+    key: str
+    status: str
+    content: str
+    attempt: int
+    error: str = ""
+    provider: str = ""
+    shown: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Call:
+    """A call of the provider: its number, what the last message in it was, and the fault it met."""
+
+    number: int
+    question: str
+    fault: str
+
+
+@dataclass
+class Evidence:
+    """All of a run that the checker looks at.
+
+    `answers` counts what the server answered, as (what, status, code); `troubles` are log entries that nobody
+    expects; `left` is what should be gone: leases, work, and what else is to be released.
+    """
+
+    said: list[Said] = field(default_factory=list)
+    views: list[View] = field(default_factory=list)
+    whole: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    strangers: list[str] = field(default_factory=list)
+    answers: Counter[tuple[str, int, str]] = field(default_factory=Counter)
+    stored: list[Stored] = field(default_factory=list)
+    user_messages: Counter[tuple[str, str]] = field(default_factory=Counter)
+    calls: dict[int, Call] = field(default_factory=dict)
+    left: list[str] = field(default_factory=list)
+    troubles: list[str] = field(default_factory=list)
+    unsettled: list[str] = field(default_factory=list)

@@ -1,0 +1,147 @@
+"""What the handler does differently from Django's: no thread where none is needed, and the client's leave."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+from django.core.signals import request_finished
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from django.urls import path
+
+from chatplatform.handler import Handler
+
+
+async def on_the_loop(request: HttpRequest) -> HttpResponse:
+    return HttpResponse(b"asynchronous")
+
+
+def in_a_thread(request: HttpRequest) -> HttpResponse:
+    threads.append(threading.get_ident())
+    return HttpResponse(b"synchronous")
+
+
+urlpatterns = [path("api/v1/loop", on_the_loop), path("api/v1/thread", in_a_thread)]
+threads: list[int] = []
+
+
+class Client:
+    """One HTTP request of a client who leaves when told to."""
+
+    def __init__(self, address: str) -> None:
+        self.scope = {"type": "http", "method": "GET", "path": address, "headers": [], "query_string": b""}
+        self.left = asyncio.Event()
+        self.sent: list[Mapping[str, Any]] = []
+        self.messages = iter([{"type": "http.request", "body": b""}])
+
+    async def receive(self) -> dict[str, Any]:
+        if (message := next(self.messages, None)) is not None:
+            return message
+        await self.left.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Mapping[str, Any]) -> None:
+        self.sent.append(message)
+
+    async def call(self, handler: Handler) -> None:
+        await handler(self.scope, self.receive, self.send)
+
+
+class Slow(Handler):
+    """Answers when hell freezes over."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.ended_by = asyncio.Event(), ""
+
+    async def run_get_response(self, request: HttpRequest) -> HttpResponseBase:
+        self.asked.set()
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            self.ended_by = "cancelled"
+            raise
+        raise AssertionError
+
+
+@pytest.fixture
+def finished() -> Iterator[list[int]]:
+    """The threads in which requests were finished: where Django closes a thread's database connections."""
+    seen: list[int] = []
+
+    def note(**kwargs: Any) -> None:
+        seen.append(threading.get_ident())
+
+    request_finished.connect(note, weak=False)
+    yield seen
+    request_finished.disconnect(note)
+
+
+def test_an_asynchronous_view_needs_no_thread(
+    monkeypatch: pytest.MonkeyPatch, settings: Any, finished: list[int]
+) -> None:
+    settings.ROOT_URLCONF = __name__
+    handler = Handler()
+    started: list[threading.Thread] = []
+    start = threading.Thread.start
+
+    def note(thread: threading.Thread) -> None:
+        started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", note)
+
+    async def run() -> Client:
+        client = Client("/api/v1/loop")
+        await client.call(handler)
+        return client
+
+    client = asyncio.run(run())
+    assert [message.get("body") for message in client.sent] == [None, b"asynchronous"]
+    assert started == []
+    assert finished == [threading.get_ident()]
+
+
+def test_a_synchronous_view_is_finished_in_its_own_thread(settings: Any, finished: list[int]) -> None:
+    settings.ROOT_URLCONF = __name__
+    threads.clear()
+
+    async def run() -> Client:
+        client = Client("/api/v1/thread")
+        await client.call(Handler())
+        return client
+
+    client = asyncio.run(run())
+    assert client.sent[-1]["body"] == b"synchronous"
+    assert finished == threads
+    assert threads != [threading.get_ident()]
+
+
+def test_a_client_that_leaves_ends_its_request() -> None:
+    async def run() -> tuple[Slow, Client]:
+        handler, client = Slow(), Client("/api/v1/loop")
+        call = asyncio.create_task(client.call(handler))
+        await handler.asked.wait()
+        client.left.set()
+        await asyncio.wait_for(call, 5)
+        return handler, client
+
+    handler, client = asyncio.run(run())
+    assert (handler.ended_by, client.sent) == ("cancelled", [])
+
+
+def test_a_server_that_gives_up_ends_the_request_and_is_told() -> None:
+    async def run() -> Slow:
+        handler, client = Slow(), Client("/api/v1/loop")
+        call = asyncio.create_task(client.call(handler))
+        await handler.asked.wait()
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        return handler
+
+    assert asyncio.run(run()).ended_by == "cancelled"

@@ -1,0 +1,202 @@
+"""A turn's writing and reading in a worker, each step in one statement and one round trip.
+
+Through the models a turn takes fifteen statements and four commits. This is the only SQL of the turn that is
+written out; values go through the model fields' own conversions both ways (text that people wrote is sealed), and
+`tests/test_statements.py` holds what is written against what the models would write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from uuid import UUID
+
+import orjson
+from django.conf import settings
+from django.db import DEFAULT_DB_ALIAS, connections, router
+from django.db.models import Model
+
+from chatplatform.llm.types import ChatMessage
+from conversations.models import Conversation, Message, ProviderAttempt, Reply
+
+M = TypeVar("M", bound=Model)
+
+# Takes the lease; marks the reply; reads all that the prompt needs.
+BEGIN = """
+WITH taken AS MATERIALIZED (
+    SELECT attempt, cancel_requested FROM public.take_work(%(reply)s, %(holder)s, %(seconds)s)
+), begun AS (
+    UPDATE conversations_reply AS reply
+    SET attempt = taken.attempt, status = 'generating', started_at = statement_timestamp()
+    FROM taken
+    WHERE reply.message_id = %(reply)s AND reply.attempt < taken.attempt
+        AND reply.status IN ('queued', 'generating')
+    RETURNING reply.user_message_id, reply.conversation_id, reply.status, reply.attempt, reply.options,
+        reply.created_at, reply.started_at, taken.cancel_requested
+)
+SELECT begun.user_message_id, begun.conversation_id, begun.status, begun.attempt, begun.options,
+    begun.created_at, begun.started_at,
+    conversation.model, conversation.fallback_model, conversation.temperature, conversation.system_prompt,
+    said.roles, said.contents, begun.cancel_requested, EXISTS (SELECT FROM conversations_chunk)
+FROM begun
+JOIN conversations_conversation AS conversation ON conversation.id = begun.conversation_id
+CROSS JOIN LATERAL (
+    SELECT array_agg(newest.role ORDER BY newest.id), array_agg(newest.content ORDER BY newest.id)
+    FROM (
+        SELECT id, role, content FROM conversations_message
+        WHERE conversation_id = begun.conversation_id AND id <= begun.user_message_id
+        ORDER BY id DESC LIMIT 20
+    ) AS newest
+) AS said (roles, contents)
+"""
+OF_REPLY = ("user_message_id", "conversation_id", "status", "attempt", "options", "created_at", "started_at")
+OF_CONVERSATION = ("model", "fallback_model", "temperature", "system_prompt")
+
+CALL = ", ".join(str(field.column) for field in ProviderAttempt._meta.concrete_fields)
+# Writes the end of a reply, if this attempt is still the newest, and notes that only its last event is left to do.
+# The calls that were made are recorded in any case.
+SETTLE = f"""
+WITH ended AS (
+    UPDATE conversations_reply
+    SET status = %(status)s, finish_reason = %(finish_reason)s, model = %(model)s, provider = %(provider)s,
+        input_tokens = %(input_tokens)s, cached_input_tokens = %(cached_input_tokens)s,
+        cache_write_input_tokens = %(cache_write_input_tokens)s, output_tokens = %(output_tokens)s,
+        cost_usd = %(cost_usd)s, sources = %(sources)s, degraded = %(degraded)s, notice = %(notice)s,
+        error_code = %(error_code)s, error_detail = %(error_detail)s, configuration = %(configuration)s,
+        first_token_at = %(first_token_at)s, completed_at = %(completed_at)s
+    WHERE message_id = %(message_id)s AND attempt = %(attempt)s AND status IN ('queued', 'generating')
+    RETURNING message_id
+), said AS (
+    UPDATE conversations_message SET content = %(content)s FROM ended WHERE id = ended.message_id
+), recorded AS (
+    INSERT INTO conversations_providerattempt ({CALL})
+    SELECT {CALL} FROM jsonb_populate_recordset(NULL::conversations_providerattempt, %(calls)s::jsonb)
+    ON CONFLICT DO NOTHING
+)
+SELECT public.settle_work(message_id, %(seconds)s) FROM ended
+"""  # noqa: S608 (names of columns, no values)
+SETTLED = (
+    "status finish_reason model provider input_tokens cached_input_tokens cache_write_input_tokens output_tokens "
+    "cost_usd sources degraded notice error_code error_detail configuration first_token_at completed_at"
+).split()
+
+# Keeps the texts of many replies. A stale attempt's is not written.
+CHECKPOINT = """
+UPDATE conversations_message AS message SET content = given.content
+FROM unnest(%(replies)s::uuid[], %(attempts)s::integer[], %(contents)s::bytea[]) AS given (id, attempt, content)
+JOIN conversations_reply AS reply ON reply.message_id = given.id
+WHERE message.id = given.id AND reply.attempt = given.attempt AND reply.status = 'generating'
+"""
+
+# Keeps the text of a reply and gives its lease back.
+HAND_BACK = """
+WITH said AS (
+    UPDATE conversations_message AS message SET content = %(content)s
+    FROM conversations_reply AS reply
+    WHERE message.id = %(reply)s AND reply.message_id = message.id
+        AND reply.attempt = %(attempt)s AND reply.status = 'generating'
+)
+SELECT public.hand_back_work(%(reply)s, %(attempt)s)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """An attempt that has begun: its reply with the conversation (what a prompt needs of it), what was said up to
+    the question, oldest first, whether somebody wants it stopped, and whether there is knowledge to look into."""
+
+    reply: Reply
+    said: list[ChatMessage]
+    cancelled: bool
+    knows: bool
+
+
+def begin(reply_id: UUID, holder: str) -> Begun | None:
+    """Take the lease on a reply of the current tenant and begin the next attempt.
+
+    None if another worker holds a live lease, or nothing is left to do: then the caller leaves.
+    """
+    values = {"reply": reply_id, "holder": holder, "seconds": settings.LEASE_SECONDS}
+    rows = _rows(BEGIN, values)
+    if not rows:
+        return None
+    row = rows[0]
+    split = len(OF_REPLY) + len(OF_CONVERSATION)
+    roles, contents, cancelled, knows = row[split:]
+    conversation = _instance(Conversation, OF_CONVERSATION, row[len(OF_REPLY) : split])
+    reply = _instance(Reply, OF_REPLY, row[: len(OF_REPLY)])
+    reply.message_id, conversation.pk, reply.conversation = reply_id, reply.conversation_id, conversation
+    said = [
+        ChatMessage("user" if role == "user" else "assistant", content)
+        for role, sealed in zip(roles, contents, strict=True)
+        if (content := _read(Message, "content", sealed))
+    ]
+    return Begun(reply, said, cancelled, knows)
+
+
+def settle(reply: Reply, content: str, calls: Sequence[ProviderAttempt] = ()) -> bool:
+    """Write the end of a reply as the instance has it, and the calls that were made for it.
+
+    False if a newer attempt has taken over, or it had ended.
+    """
+    values = {name: _prepared(Reply, name, getattr(reply, name)) for name in SETTLED}
+    values |= {"message_id": reply.pk, "attempt": reply.attempt, "seconds": settings.LEASE_SECONDS}
+    values["calls"] = orjson.dumps([_columns(call) for call in calls], default=str).decode()
+    return bool(_rows(SETTLE, {**values, "content": _prepared(Message, "content", content)}))
+
+
+def _columns(instance: Model) -> dict[str, Any]:
+    return {str(field.column): getattr(instance, field.attname) for field in instance._meta.concrete_fields}
+
+
+def checkpoint(texts: Collection[tuple[UUID, int, str]]) -> None:
+    """Keep the texts so far, each (reply id, attempt, text), of replies of the current tenant."""
+    replies, attempts, contents = zip(*texts, strict=True)
+    sealed = [_prepared(Message, "content", content) for content in contents]
+    _run(CHECKPOINT, {"replies": list(replies), "attempts": list(attempts), "contents": sealed})
+
+
+def hand_back(reply_id: UUID, attempt: int, content: str) -> None:
+    """Give the lease on a reply back, with the text so far kept, so that another worker may take it now."""
+    values = {"reply": reply_id, "attempt": attempt, "content": _prepared(Message, "content", content)}
+    _rows(HAND_BACK, values)
+
+
+def _instance(model: type[M], names: Sequence[str], values: Sequence[Any]) -> M:
+    """An instance with these values out of the database, and defaults for the rest."""
+    made = model(**{name: _read(model, name, value) for name, value in zip(names, values, strict=True)})
+    made._state.adding = False
+    return made
+
+
+def _connection() -> Any:
+    return connections[router.db_for_write(Reply) or DEFAULT_DB_ALIAS]
+
+
+def _rows(statement: str, values: Mapping[str, Any]) -> list[Any]:
+    with _connection().cursor() as cursor:
+        cursor.execute(statement, values)
+        return list(cursor.fetchall())
+
+
+def _run(statement: str, values: Mapping[str, Any]) -> None:
+    with _connection().cursor() as cursor:
+        cursor.execute(statement, values)
+
+
+def _prepared(model: type[Model], name: str, value: Any) -> Any:
+    """A value as the model's field hands it to the database."""
+    return _field(model, name).get_db_prep_save(value, _connection())
+
+
+def _read(model: type[Model], name: str, value: Any) -> Any:
+    """A value of the database as the model's field gives it to Python."""
+    connection = _connection()
+    for convert in _field(model, name).get_db_converters(connection):
+        value = convert(value, None, connection)
+    return value
+
+
+def _field(model: type[Model], name: str) -> Any:
+    return model._meta.get_field(name)

@@ -1,0 +1,108 @@
+"""Writes what accepting a message writes, in one statement: five tables, one round trip.
+
+The models' own way is seven statements, and most of the time of accepting a message. Here the database learns in one go
+what the models would have told it; every column that is not named gets its field's default, and sealed text goes
+through its field, so that a change of a model is followed.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from django.db import connection, models
+from psycopg import sql
+from psycopg.types.json import Jsonb
+
+from conversations.models import Conversation, Message, Reply
+from conversations.vocabulary import ConversationStatus, Role
+
+# A data-modifying WITH is carried out whether or not anything reads from it. The work row is shared, so a function
+# with the right to write this tenant's writes it (migration 0002).
+STATEMENT = """
+WITH conversation AS (
+    UPDATE {conversation} SET
+        updated_at = %(now)s,
+        status = CASE status WHEN '{resolved}' THEN '{open}' ELSE status END
+    WHERE id = %(conversation)s
+),
+said AS ({said}),
+answer AS ({answer}),
+reply AS ({reply})
+SELECT public.add_work(%(answer)s)
+"""
+
+
+def store(said: Message, answer: Message, options: dict[str, Any]) -> None:
+    """Store a user's message, the empty one that will be its answer, the reply to be (`queued`) and its work row, and
+    note on the conversation that something was said, which opens a resolved one.
+
+    One transaction, or part of the caller's. Raises IntegrityError: a reply is running in this conversation, or it
+    has a message with this `client_id`.
+    """
+    values = {
+        "now": said.created_at,
+        "conversation": said.conversation_id,
+        "said": said.id,
+        "answer": answer.id,
+        "content": _sealed(said.content),
+        "nothing": _sealed(answer.content),
+        "client_id": said.client_id,
+        "options": Jsonb(options),
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(_statement(), values)
+
+
+def _sealed(text: str) -> Any:
+    return Message._meta.get_field("content").get_db_prep_save(text, connection)
+
+
+@cache
+def _statement() -> str:
+    here, now = "%(conversation)s", "%(now)s"
+    return STATEMENT.format(
+        conversation=Conversation._meta.db_table,
+        resolved=ConversationStatus.RESOLVED,
+        open=ConversationStatus.OPEN,
+        said=_insert(
+            Message,
+            id="%(said)s",
+            conversation_id=here,
+            role=f"'{Role.USER}'",
+            content="%(content)s",
+            client_id="%(client_id)s",
+            created_at=now,
+        ),
+        answer=_insert(
+            Message,
+            id="%(answer)s",
+            conversation_id=here,
+            role=f"'{Role.ASSISTANT}'",
+            content="%(nothing)s",
+            created_at=now,
+        ),
+        reply=_insert(
+            Reply,
+            message_id="%(answer)s",
+            user_message_id="%(said)s",
+            conversation_id=here,
+            options="%(options)s",
+            created_at=now,
+        ),
+    )
+
+
+def _insert(model: type[models.Model], **given: str) -> str:
+    """An INSERT of one row: the given columns as SQL, its field's default for each of the others."""
+    fields = model._meta.concrete_fields
+    return "INSERT INTO {table} ({columns}) VALUES ({values})".format(  # noqa: S608 - all of it our own models say
+        table=model._meta.db_table,
+        columns=", ".join(str(field.column) for field in fields),
+        values=", ".join(given.get(field.attname) or _default(field) for field in fields),
+    )
+
+
+def _default(field: Any) -> str:
+    value = field.get_db_prep_save(field.get_default(), connection)
+    return sql.Literal(value).as_string(None).replace("%", "%%")

@@ -1,0 +1,48 @@
+"""Tells the readers of a conversation that a message was accepted, from the thread that has just stored it.
+
+One round trip with a client of its own: the thread has no event loop, and to borrow one costs more than the round trip.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from redis import ConnectionPool, Redis
+from redis.backoff import NoBackoff
+from redis.exceptions import NoScriptError, RedisError
+from redis.retry import Retry
+
+from conversations.streaming import event_log
+from conversations.streaming.event_log import Append
+from conversations.streaming.events import Event
+
+WITHIN = 1.0  # s that accepting waits for the event log; PostgreSQL has the message already
+
+
+def announce(conversation_id: UUID, accepted: Event, message: bytes) -> None:
+    """Begin the event log of a reply with `accepted`, and publish the message. Raises RedisError."""
+    to = event_log.address(conversation_id, accepted.reply_id)
+    begun = Append(to, 0, [(accepted.kind, accepted.data)], begin=True)
+    pipeline = _client().pipeline(transaction=False)
+    pipeline.execute_command(*begun.command())
+    pipeline.publish(to.channel, b"- 0-0 message %b" % message)
+    answer, _ = pipeline.execute(raise_on_error=False)
+    if isinstance(answer, NoScriptError):  # Valkey has restarted
+        _client().script_load(event_log.SCRIPT)
+        _client().execute_command(*begun.command())
+    elif isinstance(answer, RedisError):
+        raise answer
+
+
+@cache
+def _client() -> Any:
+    pool = ConnectionPool.from_url(
+        settings.EVENT_LOG_URL,
+        socket_timeout=WITHIN,
+        socket_connect_timeout=WITHIN,
+        retry=Retry(NoBackoff(), 0),
+    )
+    return Redis(connection_pool=pool)

@@ -1,0 +1,327 @@
+"""The measures, each on its own: what is asked of the clients, and what is made of their answer."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from loadtests import profile
+from loadtests.figures import Pace, holds, ratio
+from loadtests.litellm import proxy
+from loadtests.machine import PLATFORM, Sampler, cpu_per_thousand, memory_kb
+from loadtests.stand import Stand, file_limit
+
+TTFT, TPS = 0.2, 30.0
+RAMP = 25.0  # streams begun a second, so that admission is not what is measured
+NO_DELAY = "tokens=50,ttft=0,tps=0"
+SHORT = 50  # tokens of a reply without delay
+CONVERSATIONS = 10  # of each client, which it uses in turn: histories stay short
+SPARE_FILES = 500
+Figures = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is measured."""
+
+    steps: tuple[int, ...] = (100, 200, 400, 600, 800, 1000, 1200)  # live streams
+    together: float = 14.0  # s that all of them should be live
+    first_token_seconds: float = 30.0
+    at_memory: int = 400
+    turn_clients: int = 64
+    turn_seconds: float = 10.0
+    request_clients: int = 32
+    request_seconds: float = 6.0
+    rounds: int = 2
+    sockets: tuple[int, ...] = (2000, 10_000)
+    hold: float = 35.0  # s; Daphne and uvicorn ping every 20
+    at_profile: int = 200
+    litellm: str = ""
+    py_spy: str = ""
+
+
+QUICK = Plan(
+    steps=(50, 100),
+    together=11.0,
+    first_token_seconds=6.0,
+    at_memory=100,
+    turn_seconds=4.0,
+    request_seconds=3.0,
+    rounds=1,
+    sockets=(500,),
+    at_profile=60,
+    hold=10.0,
+)
+
+
+def expected(tokens: int) -> str:
+    """What the simulator answers to a question that is `{name}`."""
+    from chatplatform.testing.simulator.answers import Prompt, compose
+    from chatplatform.testing.simulator.settings import Settings
+
+    prompt = Prompt("sim", "", (), "NAMENAME", True, True, None, ())
+    return compose(prompt, Settings(tokens=tokens), 0).text.replace("NAMENAME", "{name}")
+
+
+def model_of(pace: Pace) -> str:
+    return f"sim-tokens={pace.tokens},ttft={pace.ttft:g},tps={pace.tps:g}"
+
+
+def warm_up(stand: Stand, plan: Plan) -> None:
+    """So that everything is loaded and connected. Few streams: the memory of many is measured later."""
+    _load(stand, Pace(0.0, TPS, 60), 20)
+
+
+# --- Live streams --------------------------------------------------------------------------------------------
+def streams(stand: Stand, plan: Plan) -> Figures:
+    """The largest number of streams that holds. One that does not is tried twice; then the middle between the two."""
+    loads: list[Figures] = []
+    held, failed = 0, 0
+    for count in plan.steps:
+        if any(_step(stand, plan, count, loads) for _ in range(2)):
+            held = count
+        else:
+            failed = count
+            break
+    middle = (held + failed) // 100 * 50
+    if failed and failed - held > 100 and _step(stand, plan, middle, loads):
+        held = middle
+    direct = _load(stand, _long(plan, held or plan.steps[0]), held or plan.steps[0], direct=True)
+    best = next((load for load in reversed(loads) if load["streams"] == held), None)
+    return {
+        "held": held,
+        "loads": loads,
+        "direct": direct,
+        "of_direct": ratio(best["tokens_per_second"], direct["tokens_per_second"]) if best else None,
+    }
+
+
+def _step(stand: Stand, plan: Plan, count: int, loads: list[Figures]) -> bool:
+    load = _load(stand, _long(plan, count), count)
+    load["why_not"] = holds(load)
+    loads.append(load)
+    say(
+        f"  {count} streams: {load['why_not'] or 'held'}, late p95 {load['window_late_ms']['p95'] or 0:.0f} ms"
+    )
+    return not load["why_not"]
+
+
+def _long(plan: Plan, count: int) -> Pace:
+    """Replies that are all live at once for `together` seconds, though they begin one after the other."""
+    return Pace(TTFT, TPS, int(TPS * (count / RAMP + plan.together)))
+
+
+def _load(stand: Stand, pace: Pace, count: int, *, direct: bool = False, **more: Any) -> Figures:
+    """Streams side by side; `more` goes to the clients."""
+    job = {
+        "kind": "streams",
+        "count": count,
+        "rate": RAMP,
+        "pace": asdict(pace),
+        "expected": expected(pace.tokens),
+    }
+    model = model_of(pace)
+    where = {"to": stand.simulator, "seats": []} if direct else {"seats": stand.seats(count, model)}
+    with Sampler() as sampler:
+        found = stand.clients(**{**job, "model": model, **where, **more})
+    cpu = sampler.used(*found["window"])
+    return {**found, "tokens_each": pace.tokens, "cpu_ms": cpu_per_thousand(cpu, found["window_tokens"])}
+
+
+# --- First tokens --------------------------------------------------------------------------------------------
+def first_token(stand: Stand, plan: Plan) -> Figures:
+    """At 100 live streams: new ones arrive evenly, as many as end. Each is a new conversation's first message."""
+    live, pace = 100, Pace(TTFT, TPS, 150)
+    rate = live / pace.seconds
+    count = live + int(rate * plan.first_token_seconds)
+    direct = _load(stand, pace, count, direct=True, rate=rate, skip=live)
+    through = _load(stand, pace, count, rate=rate, skip=live)
+    added = {
+        name: through["first_token_ms"][name] - direct["first_token_ms"][name] for name in ("p50", "p95")
+    }
+    return {"added_ms": added, "a_second": rate, "through": through, "direct": direct}
+
+
+# --- Memory --------------------------------------------------------------------------------------------------
+def memory(stand: Stand, plan: Plan) -> Figures:
+    """What live streams add, over the warmed-up platform without any."""
+    time.sleep(3)
+    idle, live = memory_kb(), dict[str, int]()
+
+    def on_event(event: Figures) -> None:
+        if event["event"] == "all_live":
+            seen = []
+            for _ in range(3):
+                time.sleep(2)
+                seen.append(memory_kb())
+            live.update({name: round(statistics.median(one[name] for one in seen)) for name in seen[0]})
+
+    load = _load(stand, _long(plan, plan.at_memory), plan.at_memory, on_event=on_event)
+    time.sleep(3)
+    each = {name: (live[name] - idle.get(name, 0)) / plan.at_memory for name in live}
+    return {
+        "streams": plan.at_memory,
+        "each_kb": sum(each.values()) if live else None,
+        "each_kb_by_part": each,
+        "idle_kb": idle,
+        "live_kb": live,
+        "afterwards_kb": memory_kb(),
+        "faulty": load["faulty"],
+        "faults": load["faults"],
+    }
+
+
+# --- Turns and requests ----------------------------------------------------------------------------------------
+def turns(stand: Stand, plan: Plan) -> Figures:
+    """Whole turns, over WebSocket and over REST, and how many of them PostgreSQL has with what they used."""
+    found: Figures = {
+        "direct": _closed_loop(stand, plan, plan.turn_clients, plan.turn_seconds, "direct", stream=True)
+    }
+    for way in ("ws", "rest"):
+        model = f"sim-turns-{way},{NO_DELAY}"
+        before = stand.settled(model)
+        figures = _closed_loop(stand, plan, plan.turn_clients, plan.turn_seconds, way, model)
+        found[way] = {**figures, "settled": stand.settled(model) - before}
+        found[way]["of_direct"] = ratio(found[way]["per_second"], found["direct"]["per_second"])
+    return found
+
+
+def requests(stand: Stand, plan: Plan) -> Figures:
+    """Requests without streaming, by turns: to the simulator, through the platform, through LiteLLM."""
+    with proxy(plan.litellm, stand) if plan.litellm else nullcontext() as litellm:
+        ways = ["direct", "rest", *(["litellm"] if litellm else [])]
+        for way in ways:  # what is asked first takes seconds
+            _closed_loop(stand, plan, plan.request_clients, 1.0, way, litellm=litellm)
+        rounds = [
+            {
+                way: _closed_loop(
+                    stand, plan, plan.request_clients, plan.request_seconds, way, litellm=litellm
+                )
+                for way in ways
+            }
+            for _ in range(plan.rounds)
+        ]
+    found: Figures = {way: _mean([one[way] for one in rounds]) for way in ways}
+    for way in ways:
+        found[way]["of_direct"] = ratio(found[way]["per_second"], found["direct"]["per_second"])
+    if litellm:
+        found["of_litellm"] = ratio(found["rest"]["per_second"], found["litellm"]["per_second"])
+        found["litellm"]["version"] = litellm["version"]
+    return found
+
+
+def _closed_loop(
+    stand: Stand,
+    plan: Plan,
+    clients: int,
+    seconds: float,
+    way: str,
+    model: str = f"sim-{NO_DELAY}",
+    *,
+    stream: bool = False,
+    litellm: Figures | None = None,
+) -> Figures:
+    job: Figures = {
+        "kind": "closed_loop",
+        "clients": clients,
+        "seconds": seconds,
+        "warm_up": 2.0,
+        "model": model,
+    }
+    job |= {"expected": expected(SHORT), "seats": [], "way": "completions", "stream": stream}
+    if way == "direct":
+        job["to"] = stand.simulator
+    elif way == "litellm":
+        assert litellm is not None
+        job |= {"to": litellm["to"], "key": litellm["key"], "model": litellm["model"]}
+    else:
+        job |= {"way": way, "seats": stand.seats(clients * CONVERSATIONS, model)}
+    with Sampler() as sampler:
+        found = stand.clients(**job)
+    cpu = sampler.used(*found["window"])
+    say(f"  {way}: {found['per_second']:.0f} a second, {found['failed']} failed")
+    return {**found, "cpu_ms_each": cpu_per_thousand(cpu, 1000 * found["per_second"] * seconds)}
+
+
+def _mean(rounds: list[Figures]) -> Figures:
+    """Of several rounds of the same; what failed is added up."""
+    times = len(rounds)
+    took = {name: sum(one["took_ms"][name] or 0.0 for one in rounds) / times for name in ("p50", "p95")}
+    return {
+        **rounds[-1],
+        "done": sum(one["done"] for one in rounds),
+        "failed": sum(one["failed"] for one in rounds),
+        "faults": sorted({fault for one in rounds for fault in one["faults"]}),
+        "per_second": sum(one["per_second"] for one in rounds) / times,
+        "rounds": [one["per_second"] for one in rounds],
+        "took_ms": took,
+    }
+
+
+# --- Idle sockets ----------------------------------------------------------------------------------------------
+def idle(stand: Stand, plan: Plan) -> Figures:
+    """Open sockets on which nothing happens but pings; each a conversation of its own."""
+    steps = tuple(count for count in plan.sockets if count + SPARE_FILES <= file_limit())
+    if not steps:
+        return {"held": 0, "steps": [], "note": f"only {file_limit()} open files are allowed here"}
+    pace = Pace(0.0, 0.0, SHORT)
+    before, seen = memory_kb(), list[Figures]()
+
+    def on_event(event: Figures) -> None:
+        if event["event"] == "open":
+            time.sleep(plan.hold / 3)
+            seen.append({"from": time.monotonic(), "memory_kb": memory_kb()})
+        else:
+            seen[-1]["to"] = event["at"]
+
+    job = {"kind": "idle", "steps": steps, "hold": plan.hold, "wake": 50, "expected": expected(SHORT)}
+    with Sampler() as sampler:
+        found = stand.clients(on_event, seats=stand.seats(steps[-1], model_of(pace)), **job)
+    for step, noted in zip(found["steps"], seen, strict=True):
+        used = sampler.used(noted["from"], noted["to"])
+        seconds = noted["to"] - noted["from"]
+        step["cpu_percent"] = {name: 100 * used[name] / seconds for name in PLATFORM if name in used}
+        after = noted["memory_kb"]
+        step["each_kb"] = {name: (after[name] - before.get(name, 0)) / step["sockets"] for name in after}
+        step["held"] = step["alive"] == step["sockets"] and step["answered"] == step["asked"]
+    held = max((step["sockets"] for step in found["steps"] if step["held"]), default=0)
+    note = "" if steps == plan.sockets else f"only {file_limit()} open files are allowed here"
+    return {"held": held, "note": note, **found}
+
+
+# --- A profile -------------------------------------------------------------------------------------------------
+def profiles(stand: Stand, plan: Plan) -> Figures:
+    """Where the time goes while replies stream. Watching costs some itself."""
+    if not plan.py_spy:
+        return {"note": "needs --py-spy"}
+    running: dict[str, Any] = {}
+
+    def on_event(event: Figures) -> None:
+        if event["event"] == "begin":
+            time.sleep(plan.at_profile / RAMP + 2)
+            running.update(profile.start(plan.py_spy, stand.data_dir))
+
+    load = _load(stand, _long(plan, plan.at_profile), plan.at_profile, on_event=on_event)
+    found = profile.finish(running, stand.data_dir)
+    return {"streams": plan.at_profile, "parts": found, "cpu_ms": load["cpu_ms"], "faults": load["faults"]}
+
+
+# In this order: memory first, while the platform has not yet carried much.
+MEASURES: dict[str, Callable[[Stand, Plan], Figures]] = {
+    "memory": memory,
+    "first_token": first_token,
+    "streams": streams,
+    "turns": turns,
+    "requests": requests,
+    "idle": idle,
+    "profile": profiles,
+}
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

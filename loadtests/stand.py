@@ -1,0 +1,162 @@
+"""What stands while it is measured: the platform as shipped, the simulator, and the clients' process."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from chatplatform.testing.live import Live
+
+ROOT = Path(__file__).resolve().parent.parent
+TENANTS = tuple(f"bench-{number}" for number in range(1, 9))
+# What the kit for tests sets otherwise than the product ships it; the product's own defaults again.
+SHIPPED = {
+    "RECONCILE_EVERY": "3",
+    "LEASE_SECONDS": "6",
+    "INTER_TOKEN_TIMEOUT": "20",
+    "LOG_LEVEL": "WARNING",
+}
+# What an operator would raise for as many streams and sockets as are tried here.
+RAISED = {"WORKER_CAPACITY": "1300"}
+OnEvent = Callable[[dict[str, Any]], None]
+
+
+@dataclass
+class Stand:
+    """Everything is up."""
+
+    live: Live
+    server: str
+    keys: Mapping[str, str]
+    environment: Mapping[str, str]
+    data_dir: Path
+
+    @property
+    def platform(self) -> dict[str, Any]:
+        return {"host": "127.0.0.1", "port": self.live.port}
+
+    @property
+    def simulator(self) -> dict[str, Any]:
+        return {"host": self.live.simulator.host, "port": self.live.simulator.port}
+
+    def seats(self, count: int, model: str) -> list[tuple[str, str]]:
+        """So many new conversations, in turn of each tenant, with a key that may use them. Written straight to the
+        tables: making conversations is not what is measured.
+        """
+        from chatplatform import tenancy
+        from chatplatform.testing import cast
+        from conversations.models import Conversation
+
+        made: list[list[tuple[str, str]]] = []
+        for number, slug in enumerate(TENANTS):
+            rows = [Conversation(model=model) for _ in range(len(range(number, count, len(TENANTS))))]
+            with tenancy.in_tenant(cast.state(slug).ref):
+                Conversation.objects.bulk_create(rows)
+            made.append([(str(row.id), self.keys[slug]) for row in rows])
+        return [made[number % len(TENANTS)][number // len(TENANTS)] for number in range(count)]
+
+    def settled(self, model: str) -> int:
+        """How many replies of this model PostgreSQL has as completed, with what they used."""
+        from chatplatform import tenancy
+        from chatplatform.testing import cast
+        from conversations.models import Reply
+
+        total = 0
+        for slug in TENANTS:
+            with tenancy.in_tenant(cast.state(slug).ref):
+                rows = Reply.objects.filter(
+                    conversation__model=model, status="completed", output_tokens__gt=0
+                )
+                total += rows.count()
+        return total
+
+    def durability(self) -> dict[str, str]:
+        """What PostgreSQL was told about it."""
+        from django.db import connection
+
+        from chatplatform import tenancy
+
+        names = ("fsync", "synchronous_commit", "full_page_writes")
+        with tenancy.in_platform(), connection.cursor() as cursor:
+            cursor.execute("SELECT " + ", ".join(f"current_setting('{name}')" for name in names))
+            return dict(zip(names, cursor.fetchone() or (), strict=True))
+
+    def clients(self, on_event: OnEvent = lambda event: None, **job: Any) -> dict[str, Any]:
+        """Let the clients do a job; see `loadtests.client`. Raises RuntimeError if they fail."""
+        self.live.simulator.control(reset=True)
+        command = [sys.executable, "-m", "loadtests.client"]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT)
+        try:
+            assert process.stdin is not None and process.stdout is not None
+            process.stdin.write(
+                json.dumps({"simulator": self.simulator, "to": self.platform, **job}).encode()
+            )
+            process.stdin.close()
+            for line in process.stdout:
+                told = json.loads(line)
+                if "result" in told:
+                    result: dict[str, Any] = told["result"]
+                    return result
+                on_event(told)
+        finally:
+            process.terminate()
+            process.wait()
+        raise RuntimeError(f"the clients ended with {process.returncode}")
+
+
+@contextmanager
+def standing(server: str, data_dir: Path, more: Mapping[str, str]) -> Iterator[Stand]:
+    """The platform under one server, with data of its own. `more` goes to its environment."""
+    _raise_file_limit()
+    for name in ("DATABASE_URL", "DATABASE_ADMIN_URL", "REDIS_URL", "OPENAI_API_KEY", "ANTHROPIC_API_KEY"):
+        os.environ.pop(name, None)
+    os.environ.update(
+        DATA_DIR=str(data_dir), DJANGO_SETTINGS_MODULE="chatplatform.settings", LOG_LEVEL="WARNING"
+    )
+    import django
+
+    django.setup()
+    from chatplatform import embedded
+    from chatplatform.testing.live import running_platform
+    from chatplatform.testing.simulator.runner import simulator_process
+
+    environment = {**RAISED, **more}
+    with ExitStack() as stack:
+        stack.enter_context(embedded.ensure(data_dir))
+        keys = _tenants()
+        simulator = stack.enter_context(simulator_process("--ttft", "0"))
+        live = stack.enter_context(
+            running_platform(server, simulator=simulator, environment={**SHIPPED, **environment})
+        )
+        yield Stand(live, server, keys, environment, data_dir)
+
+
+def _tenants() -> dict[str, str]:
+    """The tenants between which the load is shared, each with a key."""
+    from chatplatform.testing import cast
+    from tenants.services import provisioning
+
+    cast.prepare()
+    for slug in TENANTS:
+        tenant, _, _ = provisioning.request_tenant(slug.title(), slug)
+        provisioning.provision(tenant.id)
+    return {slug: cast.key(slug) for slug in TENANTS}
+
+
+def _raise_file_limit() -> None:
+    """A socket is a file; servers inherit the limit."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def file_limit() -> int:
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]

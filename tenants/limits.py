@@ -1,0 +1,66 @@
+"""Which rate limits hold for a tenant and its users.
+
+The tenant's configuration says what it may do in a minute, its tier what it may at most, and the platform has limits
+of its own for all tenants together. Where two say something about the same, the lower one holds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from django.conf import settings
+
+from chatplatform import tenancy
+from chatplatform.ratelimit import Level
+from chatplatform.tenancy import TenantRef
+from tenants.selectors import TenantState
+from tenants.vocabulary import LimitLevel
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What may pass in a minute; None is no limit. `user_requests` is for each end user."""
+
+    requests: int | None = None
+    tokens: int | None = None
+    user_requests: int | None = None
+
+
+def of_tenant(state: TenantState) -> Limits:
+    """What holds for a tenant: the lower of what its configuration and its tier say."""
+    configuration, tier = state.configuration, of_tier(state.tier)
+    return Limits(
+        requests=_lower(configuration.requests_per_minute, tier.requests),
+        tokens=_lower(configuration.tokens_per_minute, tier.tokens),
+        user_requests=_lower(configuration.user_requests_per_minute, tier.user_requests),
+    )
+
+
+def of_tier(tier: str) -> Limits:
+    """What a tenant of this tier may at most (TIER_LIMITS)."""
+    return Limits(*settings.TIER_LIMITS.get(tier, ()))
+
+
+def levels(state: TenantState, contact: UUID | None = None) -> list[Level]:
+    """Where a call of this tenant and end user is counted: only where there is a limit, the narrowest first."""
+    found = of_tenant(state)
+    with tenancy.in_tenant(state.ref):
+        all_levels = [Level(LimitLevel.TENANT, tenancy.key("rate", "tenant"), found.requests, found.tokens)]
+        if contact is not None:
+            user = tenancy.key("rate", "user", contact)
+            all_levels.insert(0, Level(LimitLevel.USER, user, found.user_requests))
+    with tenancy.in_platform():
+        together = settings.GLOBAL_REQUESTS_PER_MINUTE, settings.GLOBAL_TOKENS_PER_MINUTE
+        all_levels.append(Level(LimitLevel.GLOBAL, tenancy.key("rate", "global"), *together))
+    return [level for level in all_levels if level.requests is not None or level.tokens is not None]
+
+
+def call_key(tenant: TenantRef, call: UUID) -> str:
+    """Under which name the tokens of a call are found again."""
+    with tenancy.in_tenant(tenant):
+        return tenancy.key("rate", "call", call)
+
+
+def _lower(one: int | None, other: int | None) -> int | None:
+    return min((limit for limit in (one, other) if limit is not None), default=None)
