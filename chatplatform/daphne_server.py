@@ -54,6 +54,17 @@ class Flow:
     stopProducing = resumeProducing  # the connection is gone: whoever waits finds out by sending
 
 
+def frame(payload: bytes) -> bytes:
+    """A whole text message as one frame, from a server (RFC 6455, 5.2). Autobahn's way to it takes a third of the
+    CPU time that a frame costs in all."""
+    length = len(payload)
+    if length < 126:
+        return b"\x81%c%b" % (length, payload)
+    if length < 65_536:
+        return b"\x81\x7e%b%b" % (length.to_bytes(2, "big"), payload)
+    return b"\x81\x7f%b%b" % (length.to_bytes(8, "big"), payload)
+
+
 class Request(WebRequest):  # type: ignore[misc]
     flow: Flow
 
@@ -86,7 +97,9 @@ class Protocol(WebSocketProtocol):  # type: ignore[misc]
         super()._closeConnection(abort)
 
     def handle_reply(self, message: dict[str, Any]) -> None:
-        if message.get("type") == f"{DENIAL}.start":
+        if message.get("text") and self.state == self.STATE_OPEN:
+            self.transport.write(frame(message["text"].encode()))
+        elif message.get("type") == f"{DENIAL}.start":
             self.denied_with = message["status"]
         elif message.get("type") == f"{DENIAL}.body":
             self.handshake_deferred.errback(ConnectionDeny(code=self.denied_with, reason="Refused"))  # type: ignore[no-untyped-call]
@@ -115,11 +128,13 @@ class ConsiderateServer(Server):  # type: ignore[misc]
         self.leaving.append(twisted_loop.create_task(self._leave()))
 
     async def _leave(self) -> None:
-        if not draining.is_leaving():
+        if draining.is_leaving():
+            draining.hurry()
+            return
+        try:
             await draining.leave(settings.DRAIN_SECONDS)
+        finally:
             self.stop()
-        else:
-            await draining.leave(0)
 
     def listen_success(self, port: Any) -> None:
         heartbeats.give_up_on_the_dead(port.socket)

@@ -44,10 +44,7 @@ def register(*, let_go: Callable[[int], None], end: Callable[[], None], is_busy:
 
 
 async def leave(grace: float) -> None:
-    """Let everybody go, within `grace` seconds, `LAST_CALL` included. A second call hurries the first."""
-    if _state.leaving:
-        _state.hurried = True
-        return
+    """Let everybody go, within `grace` seconds, `LAST_CALL` included. To be called once."""
     _state.leaving = True
     began = time.monotonic()
     last_call = min(LAST_CALL, grace / 3)
@@ -57,6 +54,11 @@ async def leave(grace: float) -> None:
     for end in _state.end:
         end()
     await _while_busy(time.monotonic() + last_call)
+
+
+def hurry() -> None:
+    """Somebody does not want to wait: `leave` returns as soon as what is left is closed."""
+    _state.hurried = True
 
 
 async def _while_busy(until: float, at_least: float = 0.0) -> None:

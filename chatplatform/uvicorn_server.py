@@ -50,11 +50,13 @@ class Server(uvicorn.Server):
         self.leaving.append(self.loop.create_task(self._leave()))
 
     async def _leave(self) -> None:
-        if not draining.is_leaving():
+        if draining.is_leaving():
+            draining.hurry()
+            return
+        try:
             await draining.leave(settings.DRAIN_SECONDS)
+        finally:
             self.should_exit = True
-        else:
-            await draining.leave(0)
 
 
 def main() -> None:

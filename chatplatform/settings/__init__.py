@@ -157,7 +157,7 @@ TIER_LIMITS = tier_limits(
 
 # --- Celery ----------------------------------------------------------------------------------------------------
 WORKER_CAPACITY = env.number(
-    "WORKER_CAPACITY", 1000, meaning="Replies that one worker process carries at once, all in one event loop"
+    "WORKER_CAPACITY", 2500, meaning="Replies that one worker process carries at once, all in one event loop"
 )
 WORKER_THREADS = env.number(
     "WORKER_THREADS", 8, meaning="Threads of a worker process for other jobs (mails, births of tenants)"

@@ -141,6 +141,27 @@ def test_it_goes_on_by_itself_when_the_web_server_has_been_away(live: Live, brow
     browser.complaints()  # of the connection that was lost
 
 
+def test_a_deploy_in_the_middle_of_an_answer_is_not_noticed(live: Live, browser: Browser) -> None:
+    browser.open(home(live))
+    browser.write("[[sim: tps=15 tokens=90]] What is going on?")
+    browser.until_text(40)
+    process = live.processes.pop("daphne")
+    process.terminate()
+    assert process.wait(30) == 0
+    live.start("daphne")
+    until(live.answers, "the web server is back")
+    assert browser.until_answered() == stored(live, browser)["content"]
+    browser.until(lambda: browser.is_connected, "the socket is open again")
+    assert [message.get_attribute("data-role") for message in browser.find("message")] == [
+        "user",
+        "assistant",
+    ]
+    # While there was no server, the browser itself says so; the page says nothing.
+    assert all(
+        "WebSocket connection to" in said or "ERR_CONNECTION_REFUSED" in said for said in browser.complaints()
+    )
+
+
 def test_two_visitors_do_not_see_each_other(live: Live, browser: Browser) -> None:
     browser.open(home(live))
     browser.write("[[sim: tokens=5]] My secret is blue")

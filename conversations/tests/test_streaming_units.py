@@ -18,9 +18,10 @@ from chatplatform.tenancy import TenantRef
 from conversations import consumers, selectors, sockets
 from conversations.consumers import Conversation
 from conversations.services import handshake
-from conversations.streaming import event_log, events, reader
+from conversations.streaming import event_log, events, reader, window
 from conversations.streaming import writer as writing
 from conversations.streaming.hub import hub
+from conversations.streaming.window import Window
 from conversations.streaming.writer import ReplyWriter
 from conversations.vocabulary import ResetReason
 
@@ -215,6 +216,32 @@ async def test_who_gives_up_while_joining_leaves_nothing_behind(valkey: Redis) -
             woken.clear()
             item = subscription.take() if subscription.waiting else None
     assert getattr(item, "kind", None) == "message"
+
+
+# --- The window of a client that acknowledges ------------------------------------------------------------------------
+def test_a_client_that_never_acknowledges_has_no_window() -> None:
+    account = Window()
+    for number in range(1000):
+        account.sent(f"{number}-0", 1000)
+    assert not account.is_full
+
+
+def test_the_window_is_full_of_what_came_after_the_last_acknowledgement() -> None:
+    account = Window()
+    account.sent("1-0", 10 * window.LARGEST)
+    account.acknowledge("1-0")
+    number = 1
+    while not account.is_full:
+        number += 1
+        account.sent(f"{number}-0", 100)
+    assert window.LARGEST <= 100 * (number - 1) < window.LARGEST + 100
+    account.acknowledge("1-5")  # nothing new
+    assert account.is_full
+    account.acknowledge(f"{number // 2}-0")
+    assert not account.is_full
+    account.acknowledge(f"{number}-0")
+    account.sent(f"{number + 1}-0", window.LARGEST - 2 * window.STEP)
+    assert not account.is_full
 
 
 # --- A socket ------------------------------------------------------------------------------------------------------

@@ -68,6 +68,6 @@ def test_urls_follow_scheme_domain_and_port(
 
 def test_the_web_server_is_the_one_that_was_chosen(settings: Settings) -> None:
     settings.ASGI_SERVER = "uvicorn"
-    assert "uvicorn" in processes.web().command
+    assert "chatplatform.uvicorn_server" in processes.web().command
     settings.ASGI_SERVER = "daphne"
     assert "chatplatform.daphne_server" in processes.web().command
