@@ -25,8 +25,6 @@ SHIPPED = {
     "INTER_TOKEN_TIMEOUT": "20",
     "LOG_LEVEL": "WARNING",
 }
-# What an operator would raise for as many streams and sockets as are tried here.
-RAISED = {"WORKER_CAPACITY": "1300"}
 OnEvent = Callable[[dict[str, Any]], None]
 
 
@@ -129,7 +127,7 @@ def standing(server: str, data_dir: Path, more: Mapping[str, str]) -> Iterator[S
     from chatplatform.testing.live import running_platform
     from chatplatform.testing.simulator.runner import simulator_process
 
-    environment = {**RAISED, **more}
+    environment = dict(more)
     with ExitStack() as stack:
         stack.enter_context(embedded.ensure(data_dir))
         keys = _tenants()
