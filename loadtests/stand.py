@@ -127,13 +127,12 @@ def standing(server: str, data_dir: Path, more: Mapping[str, str]) -> Iterator[S
     from chatplatform.testing.live import running_platform
     from chatplatform.testing.simulator.runner import simulator_process
 
-    environment = dict(more)
     with ExitStack() as stack:
         stack.enter_context(embedded.ensure(data_dir))
         keys = _tenants()
         simulator = stack.enter_context(simulator_process("--ttft", "0"))
         live = stack.enter_context(
-            running_platform(server, simulator=simulator, environment={**SHIPPED, **environment})
+            running_platform(server, simulator=simulator, environment={**SHIPPED, **more})
         )
         yield Stand(live, server, keys, environment, data_dir)
 
