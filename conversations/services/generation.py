@@ -84,6 +84,8 @@ async def _attempt(reply_id: UUID, attempt: int, hold: Hold) -> tuple[Outcome, R
             return await _ask_until_stopped(turn, hold), writer
     except Problem as problem:
         return failed(str(problem.code), problem.detail), writer
+    except DATABASE_GONE:
+        raise  # not the reply's fault: its lease runs out, and it is begun again when the database is back
     except Exception:
         log.exception("generation_failed", reply=str(reply_id), attempt=attempt)
         return failed(Code.INTERNAL_ERROR, "Something went wrong here.", text=writer.text), writer

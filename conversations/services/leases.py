@@ -36,6 +36,8 @@ def acquire(reply_id: UUID) -> tuple[int, bool] | None:
     """
     now = timezone.now()
     with transaction.atomic():
+        # First the reply, then its work, as the settlement does: an older attempt may be settling just now.
+        Reply.objects.select_for_update().filter(pk=reply_id).first()
         with tenancy.in_platform():
             free = Q(lease_expires_at=None) | Q(lease_expires_at__lt=now)
             taken = Work.objects.filter(free, id=reply_id, state=WorkState.PENDING).update(

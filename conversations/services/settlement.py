@@ -69,6 +69,10 @@ def settle(reply_id: UUID, attempt: int, outcome: Outcome) -> dict[str, Any] | N
 
 def checkpoint(reply_id: UUID, attempt: int, text: str) -> None:
     """Keep the text so far, for readers who come when the event log is gone. A stale attempt writes nothing."""
-    Message.objects.filter(pk=reply_id, reply__attempt=attempt, reply__status=ReplyStatus.GENERATING).update(
-        content=text
-    )
+    with transaction.atomic():
+        # The reply's row is locked: a settlement that comes between the look and the write would be overwritten.
+        current = Reply.objects.select_for_update().filter(
+            pk=reply_id, attempt=attempt, status=ReplyStatus.GENERATING
+        )
+        if current.first():
+            Message.objects.filter(pk=reply_id).update(content=text)
