@@ -134,7 +134,7 @@ def standing(server: str, data_dir: Path, more: Mapping[str, str]) -> Iterator[S
         live = stack.enter_context(
             running_platform(server, simulator=simulator, environment={**SHIPPED, **more})
         )
-        yield Stand(live, server, keys, environment, data_dir)
+        yield Stand(live, server, keys, more, data_dir)
 
 
 def _tenants() -> dict[str, str]:

@@ -101,6 +101,11 @@ async def _attempt(begun: Begun, writer: ReplyWriter, hold: Hold) -> Outcome:
         return await _ask_until_stopped(turn, hold)
     except Problem as problem:
         return failed(str(problem.code), problem.detail)
+    except DATABASE_GONE as error:  # not the reply's fault: it is begun again when the database is back
+        log.warning(
+            "attempt_cut_short", reply=str(begun.reply.pk), attempt=attempt, error=type(error).__name__
+        )
+        return Outcome(HANDED_BACK)
     except Exception:
         log.exception("generation_failed", reply=str(begun.reply.pk), attempt=attempt)
         return failed(Code.INTERNAL_ERROR, "Something went wrong here.", text=writer.text)

@@ -82,9 +82,11 @@ async def _announce_end(reply: Reply) -> bool:
 def _give_up(reply_id: UUID) -> None:
     """A reply whose attempts all died: fail it clearly, instead of killing workers for ever."""
     with transaction.atomic():
+        # First the reply, then its work row, as whoever begins or settles it does.
+        rows = Reply.objects.select_for_update(of=("self",)).select_related("message")
+        reply = rows.filter(pk=reply_id).first()
         with tenancy.in_platform():
             work = Work.objects.select_for_update().filter(id=reply_id, lease_expires_at=None).first()
-        reply = Reply.objects.select_related("message").filter(pk=reply_id).first()
         if work is None or reply is None:
             return
         text = reply.message.content

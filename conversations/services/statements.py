@@ -22,10 +22,13 @@ from conversations.models import Conversation, Message, ProviderAttempt, Reply
 
 M = TypeVar("M", bound=Model)
 
-# Takes the lease; marks the reply; reads all that the prompt needs.
+# Takes the lease; marks the reply; reads all that the prompt needs. First the reply is locked, then its work row, as
+# the settlement does: an older attempt may be settling just now.
 BEGIN = """
-WITH taken AS MATERIALIZED (
-    SELECT attempt, cancel_requested FROM public.take_work(%(reply)s, %(holder)s, %(seconds)s)
+WITH locked AS MATERIALIZED (
+    SELECT message_id FROM conversations_reply WHERE message_id = %(reply)s FOR NO KEY UPDATE
+), taken AS MATERIALIZED (
+    SELECT attempt, cancel_requested FROM locked, public.take_work(locked.message_id, %(holder)s, %(seconds)s)
 ), begun AS (
     UPDATE conversations_reply AS reply
     SET attempt = taken.attempt, status = 'generating', started_at = statement_timestamp()
@@ -81,21 +84,28 @@ SETTLED = (
     "cost_usd sources degraded notice error_code error_detail configuration first_token_at completed_at"
 ).split()
 
-# Keeps the texts of many replies. A stale attempt's is not written.
+# Keeps the texts of many replies. A stale attempt's is not written. The replies are locked: the end of one that is
+# settled between the look and the write would be overwritten.
 CHECKPOINT = """
-UPDATE conversations_message AS message SET content = given.content
-FROM unnest(%(replies)s::uuid[], %(attempts)s::integer[], %(contents)s::bytea[]) AS given (id, attempt, content)
-JOIN conversations_reply AS reply ON reply.message_id = given.id
-WHERE message.id = given.id AND reply.attempt = given.attempt AND reply.status = 'generating'
+WITH current AS MATERIALIZED (
+    SELECT given.id, given.content
+    FROM unnest(%(replies)s::uuid[], %(attempts)s::integer[], %(contents)s::bytea[]) AS given (id, attempt, content)
+    JOIN conversations_reply AS reply ON reply.message_id = given.id
+    WHERE reply.attempt = given.attempt AND reply.status = 'generating'
+    ORDER BY given.id
+    FOR NO KEY UPDATE OF reply SKIP LOCKED
+)
+UPDATE conversations_message AS message SET content = current.content FROM current WHERE message.id = current.id
 """
 
 # Keeps the text of a reply and gives its lease back.
 HAND_BACK = """
-WITH said AS (
-    UPDATE conversations_message AS message SET content = %(content)s
-    FROM conversations_reply AS reply
-    WHERE message.id = %(reply)s AND reply.message_id = message.id
-        AND reply.attempt = %(attempt)s AND reply.status = 'generating'
+WITH current AS MATERIALIZED (
+    SELECT message_id FROM conversations_reply
+    WHERE message_id = %(reply)s AND attempt = %(attempt)s AND status = 'generating'
+    FOR NO KEY UPDATE
+), said AS (
+    UPDATE conversations_message SET content = %(content)s FROM current WHERE id = current.message_id
 )
 SELECT public.hand_back_work(%(reply)s, %(attempt)s)
 """
