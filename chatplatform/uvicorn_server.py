@@ -34,7 +34,12 @@ class Protocol(WebSocketsSansIOProtocol):
 
 
 class Server(uvicorn.Server):
+    loop: asyncio.AbstractEventLoop | None = None
+
     def handle_exit(self, sig: int, frame: Any) -> None:
+        if self.loop is None:  # it has not begun to serve
+            self.should_exit = True
+            return
         # Not kept in `_captured_signals`: they are raised again at the end, and the exit status would not be 0.
         self.loop.call_soon_threadsafe(self._told_to_stop)
 
@@ -47,7 +52,7 @@ class Server(uvicorn.Server):
                 heartbeats.give_up_on_the_dead(listener)
 
     def _told_to_stop(self) -> None:
-        self.leaving.append(self.loop.create_task(self._leave()))
+        self.leaving.append(asyncio.create_task(self._leave()))
 
     async def _leave(self) -> None:
         if draining.is_leaving():
