@@ -13,6 +13,11 @@ import signal
 from functools import lru_cache
 from typing import Any
 
+import uvloop
+
+# Before Daphne and Twisted are loaded: they make their event loop as they are.
+asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+
 from autobahn.websocket.types import ConnectionDeny
 from daphne import http_protocol
 from daphne.cli import CommandLineInterface

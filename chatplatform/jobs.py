@@ -17,6 +17,7 @@ from typing import Any, ParamSpec, TypeVar
 from uuid import UUID
 
 import structlog
+import uvloop
 from asgiref.sync import sync_to_async
 from celery import Task, current_app
 from django.db import connections, transaction
@@ -197,7 +198,7 @@ def _shared_loop() -> asyncio.AbstractEventLoop:
     global _loop
     with _lock:
         if _loop is None:
-            _loop = asyncio.new_event_loop()
+            _loop = uvloop.new_event_loop()
             threading.Thread(target=_run_loop, args=(_loop,), name="replies", daemon=True).start()
         return _loop
 

@@ -1,7 +1,7 @@
 """Writes a reply's text to its event log as it is generated: the first token at once, the rest coalesced.
 
-All replies of a worker process share its event loop, and one ticker: every tick it appends what is new of all of
-them in one round trip. If Valkey loses the log or is away, the text stays here and the log is begun again with a
+All replies of a worker process share its event loop, and one ticker, which appends for many of them in one round
+trip. If Valkey loses the log or is away, the text stays here and the log is begun again with a
 `reset` and all of it as soon as that works. A Valkey that refuses (out of memory, say) counts as one that is away.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from contextvars import Context
 from typing import Any
 from uuid import UUID
@@ -21,11 +22,11 @@ from conversations.streaming.event_log import Append
 from conversations.vocabulary import ResetReason
 
 log = structlog.get_logger("conversations.writer")
-# Seconds between two appends to one log, by the number of writers: fewer and larger ones cost the worker, Valkey and
-# all readers less. The longest leaves a third of 100 ms for the rest of a token's way.
-TICK, TICK_LONGEST = 0.025, 0.065
-TICK_PER_WRITER = 0.0003
-BREATH = 0.01  # s at least between two ticks
+# Seconds from the first new text of a reply to its append, by the number of writers: fewer and larger appends cost the
+# worker, Valkey and all readers less. The longest leaves half of 100 ms for the rest of a token's way.
+WAIT, WAIT_LONGEST = 0.025, 0.05
+WAIT_PER_WRITER = 0.0003
+SLOT = 0.008  # s; appends that are due in the same one go together
 PAUSE = 0.5  # s between two tries while Valkey is away
 LAST_TRIES = 3
 
@@ -142,33 +143,31 @@ class ReplyWriter:
 
 
 class Ticker:
-    """Appends what is new of all writers of one event loop, together."""
+    """Appends what is new of all writers of one event loop: each a moment after its first new text, those whose
+    moments fall together in one round trip."""
 
     def __init__(self) -> None:
-        self._marked: set[ReplyWriter] = set()
-        self._urgent: set[ReplyWriter] = set()
-        self._wake, self._hurry = asyncio.Event(), asyncio.Event()
+        self._due: dict[ReplyWriter, float] = {}  # what has to be appended, and when
+        self._next = math.inf  # the earliest of these moments
+        self._wake = asyncio.Event()
+        self._time = asyncio.get_running_loop().time
         # Without a context: the task outlives the reply, and the tenant, that happens to be the first.
         self._task = asyncio.get_running_loop().create_task(self._run(), context=Context())
 
     def mark(self, writer: ReplyWriter, *, at_once: bool = False) -> None:
-        """Something is new; `at_once` does not wait for the next tick, nor do the others go with it."""
-        self._marked.add(writer)
-        self._wake.set()
-        if at_once:
-            self._urgent.add(writer)
-            self._hurry.set()
+        """Something is new; `at_once` does not wait for more."""
+        now = self._time()
+        due = now if at_once else SLOT * math.ceil((now + _pause(len(self._due))) / SLOT)
+        if due < self._due.get(writer, math.inf):
+            self._due[writer] = due
+            if due < self._next:
+                self._next = due
+                self._wake.set()
 
     async def _run(self) -> None:
-        time = asyncio.get_running_loop().time
-        tick = 0.0  # when it is due
         while True:
-            await self._wake.wait()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout_at(max(tick, time())):
-                    await self._hurry.wait()
-            began = time()
-            writers = self._take(all_of_them=began >= tick)
+            await self._moment()
+            writers = self._take()
             try:
                 done = await self._append(writers)
             except Exception:  # whatever it is: without the ticker no reply of this process would ever end
@@ -176,21 +175,27 @@ class Ticker:
                 for writer in writers:
                     self.mark(writer)
                 done = False
-            if began >= tick:  # it was a tick, and nobody's hurry
-                tick = max(began + _pause(len(writers)), time() + BREATH)
             if not done:
                 await asyncio.sleep(PAUSE)
 
-    def _take(self, *, all_of_them: bool) -> set[ReplyWriter]:
-        """The writers whose turn it is. They are no longer marked."""
-        taken = self._marked if all_of_them else self._urgent
-        self._marked, self._urgent = self._marked - taken, set()
-        self._hurry.clear()
-        if not self._marked:
+    async def _moment(self) -> None:
+        """Wait until something is due."""
+        while (left := self._next - self._time()) > 0:
             self._wake.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(None if left == math.inf else left):
+                    await self._wake.wait()
+
+    def _take(self) -> list[ReplyWriter]:
+        """The writers whose moment has come. They are no longer marked."""
+        now = self._time()
+        taken = [writer for writer, due in self._due.items() if due <= now]
+        for writer in taken:
+            del self._due[writer]
+        self._next = min(self._due.values(), default=math.inf)
         return taken
 
-    async def _append(self, writers: set[ReplyWriter]) -> bool:
+    async def _append(self, writers: list[ReplyWriter]) -> bool:
         """False if Valkey is away."""
         due = [(writer, append) for writer in writers if (append := writer.due()) is not None]
         try:
@@ -208,15 +213,14 @@ class Ticker:
 
     def _settle(self, writer: ReplyWriter, *, away: bool) -> None:
         if writer.closing and (away or not writer.behind):
-            self._marked.discard(writer)
-            self._urgent.discard(writer)
+            self._due.pop(writer, None)
             writer.flushed.set()
         elif writer.behind:
             self.mark(writer, at_once=writer.closing)
 
 
 def _pause(writers: int) -> float:
-    return min(TICK + TICK_PER_WRITER * writers, TICK_LONGEST)
+    return min(WAIT + WAIT_PER_WRITER * writers, WAIT_LONGEST)
 
 
 _tickers: WeakKeyDictionary[asyncio.AbstractEventLoop, Ticker] = WeakKeyDictionary()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Iterator
 from typing import Any
 from uuid import UUID, uuid4
@@ -105,7 +106,7 @@ async def test_a_log_that_was_flushed_begins_again_with_all_of_the_text(valkey: 
     writer.start(None)
     for word in ("One, ", "two, ", "three"):
         writer.add(word)
-        await asyncio.sleep(2 * writing.TICK)
+        await asyncio.sleep(2 * writing.WAIT)
     valkey.flushall()
     writer.add(", four")
     async with asyncio.timeout(SOON):
@@ -138,10 +139,12 @@ async def test_who_is_in_a_hurry_does_not_take_the_others_along(valkey: Redis) -
     ticker._task.cancel()
     ticker.mark(calm)
     ticker.mark(hurried, at_once=True)
-    assert ticker._take(all_of_them=False) == {hurried}
-    assert ticker._take(all_of_them=False) == set()
-    assert ticker._take(all_of_them=True) == {calm}
-    assert not ticker._wake.is_set()
+    assert ticker._take() == [hurried]
+    assert ticker._take() == []
+    async with asyncio.timeout(SOON):
+        await ticker._moment()
+    assert ticker._take() == [calm]
+    assert ticker._next == math.inf
 
 
 async def test_many_appends_have_an_answer_each_in_their_order(valkey: Redis) -> None:
