@@ -142,6 +142,8 @@ def running_platform(
             # Tests fail on purpose, again and again: each is to see its own failure, and not the circuit it opens.
             "BREAKER_LEAST_CALLS": "1000",
             "PROVIDER_RETRY_PAUSE": "0.02",
+            # A busy machine is no outage of the limiter.
+            "RATE_LIMIT_TIMEOUT": "5",
             "LOG_LEVEL": "INFO",
             "LOG_FORMAT": "json",
             **(environment or {}),

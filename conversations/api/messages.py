@@ -72,7 +72,7 @@ class Messages(AsyncApiView):
             accepted = await jobs.in_thread(self._accept, request, conversation_id)
             if isinstance(accepted, Response):
                 return accepted
-            headers = REPLAYED if accepted.repeated else {}
+            headers = REPLAYED if accepted.repeated else accepted.headers
             ended = None if accepted.repeated else await _end_of(accepted.reply_id, ear)
         if ended is None:
             return _turn(*await jobs.in_thread(_stored, accepted.reply_id), headers)
@@ -83,7 +83,7 @@ class Messages(AsyncApiView):
         if isinstance(accepted, Response):
             return accepted
         following = reader.follow(conversation_id, accepted.reply_id, accepted=accepted.event)
-        return sse.response(following, REPLAYED if accepted.repeated else {})
+        return sse.response(following, REPLAYED if accepted.repeated else accepted.headers)
 
     def _accept(self, request: Request, conversation_id: UUID) -> Accepted | Response:
         """The turn; with an Idempotency-Key the one that the key began, or the refusal that it got then."""

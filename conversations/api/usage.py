@@ -21,4 +21,4 @@ class Usage(OneTenant):
     def get(self, request: Request, slug: str) -> Response:
         state = selectors.state(self.named(slug).id)
         with tenancy.in_tenant(state.ref):
-            return Response(usage.of_month(state.configuration))
+            return Response(usage.of_month(state))

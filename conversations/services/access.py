@@ -12,8 +12,8 @@ from conversations.vocabulary import Role
 from tenants.auth.principal import Principal
 
 NO_CONVERSATION = "There is no such conversation."
-MODEL = """
-    SELECT model FROM conversations_conversation
+SPEAKING = """
+    SELECT model, contact_id FROM conversations_conversation
     WHERE id = %(id)s AND (contact_id = %(contact)s OR %(contact)s IS NULL)
 """
 
@@ -29,17 +29,18 @@ def access_conversation(principal: Principal, conversation_id: UUID) -> Conversa
     return conversation
 
 
-def model_of(principal: Principal, conversation_id: UUID) -> str:
-    """The model that a conversation was begun with, empty for the tenant's choice, if the caller may speak in it.
+def speaking_in(principal: Principal, conversation_id: UUID) -> tuple[str, UUID | None]:
+    """The model that a conversation was begun with (empty for the tenant's choice) and its end user, if the caller may
+    speak in it.
 
     The cheap way for whoever needs no more. Raises Problem `not_found`.
     """
     with connection.cursor() as cursor:
-        cursor.execute(MODEL, {"id": conversation_id, "contact": principal.contact_id})
+        cursor.execute(SPEAKING, {"id": conversation_id, "contact": principal.contact_id})
         row = cursor.fetchone()
     if row is None:
         raise Problem(Code.NOT_FOUND, NO_CONVERSATION)
-    return str(row[0])
+    return str(row[0]), row[1]
 
 
 def access_reply(conversation: Conversation, reply_id: UUID) -> Reply:

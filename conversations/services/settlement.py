@@ -11,11 +11,14 @@ from typing import Any
 from django.utils import timezone
 
 from chatplatform.llm.types import ModelRef, Usage
+from chatplatform.tenancy import current_tenant
 from conversations import selectors
 from conversations.models import Message, Reply
 from conversations.services import attempts, statements
 from conversations.services.attempts import ProviderCall
 from conversations.vocabulary import ReplyStatus
+from tenants import selectors as tenants
+from tenants import throttling
 
 SMALLEST_COST = Decimal(1).scaleb(-9)  # what the column keeps
 
@@ -61,5 +64,7 @@ def settle(reply: Reply, outcome: Outcome) -> dict[str, Any] | None:
     calls = attempts.rows(reply.pk, reply.attempt, outcome.calls)
     if not statements.settle(ended, outcome.text, calls):
         return None
+    tokens = outcome.usage.input_tokens + outcome.usage.output_tokens
+    throttling.correct(tenants.state(current_tenant().id), reply.pk, tokens)
     ended.message = Message(id=reply.pk, content=outcome.text)
     return selectors.reply_as_json(ended)

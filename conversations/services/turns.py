@@ -2,7 +2,7 @@
 
 The order of a turn, and where capabilities to come take their place:
 
-1. accept:   access, content and model checked → [input guardrails] → [rate limits, budget hold] → rows → job
+1. accept:   access, content and model checked → [input guardrails] → rate limits → [budget hold] → rows → job
 2. generate: lease → prompt ([memory], retrieval, [experiment's variant]) → [caches] → gateway → [tools]
              → [output guardrails] → event log
 3. settle:   reply, work row, [usage ledger, hold settled] in one transaction → last event
@@ -10,7 +10,7 @@ The order of a turn, and where capabilities to come take their place:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
@@ -22,6 +22,7 @@ from psycopg.errors import UniqueViolation
 
 from chatplatform import jobs, tenancy
 from chatplatform.api.problem import Code, Problem
+from chatplatform.llm.tokens import estimate_tokens
 from chatplatform.observability.context import request_id
 from chatplatform.tenancy import current_tenant
 from conversations import selectors
@@ -32,9 +33,10 @@ from conversations.services import content as contents
 from conversations.streaming import announcement, event_log, events
 from conversations.streaming.events import Event
 from conversations.vocabulary import Role
-from tenants import control
+from tenants import control, throttling
 from tenants import selectors as tenants
 from tenants.auth.principal import Principal
+from tenants.selectors import TenantState
 
 log = structlog.get_logger("conversations.turns")
 GENERATE = "conversations.generate_reply"
@@ -59,6 +61,7 @@ class Accepted:
     user_message: Message
     reply_id: UUID
     repeated: bool = False
+    headers: dict[str, str] = field(default_factory=dict)  # what HTTP clients are told of their rate limits
 
     @property
     def event(self) -> Event:
@@ -79,13 +82,18 @@ def accept(
     """Store a message and the reply to be, in one transaction, and have the reply generated once it commits.
 
     The same `client_id` again gives what was accepted then. `origin` names the socket that sent it, which is not
-    told of its own message. Raises Problem: `not_found`, content, model, `reply_in_progress`.
+    told of its own message. Raises Problem: `not_found`, content, model, `rate_limited`, `reply_in_progress`.
     """
-    model = access.model_of(principal, conversation_id)
+    model, contact_id = access.speaking_in(principal, conversation_id)
     text = contents.checked(content)
+    about: Any = {"conversation_id": conversation_id, "created_at": timezone.now()}
+    said = Message(role=Role.USER, content=text, client_id=client_id, **about)
+    answer = Message(role=Role.ASSISTANT, **about)
     try:
-        _check_model(model)
-        return _store(conversation_id, text, options, client_id, origin)
+        state = tenants.state(current_tenant().id)
+        checked_model(model or state.configuration.primary_model, state.configuration.allowed_models)
+        headers = _admit(state, contact_id, said, answer, options)
+        return _store(said, answer, options, origin, headers)
     except (Problem, IntegrityError) as error:
         if client_id is not None and (earlier := _earlier(conversation_id, client_id)):
             return earlier
@@ -105,19 +113,26 @@ def _earlier(conversation_id: UUID, client_id: str) -> Accepted | None:
     return Accepted(said, said.answer.pk, repeated=True) if said else None
 
 
-def _check_model(name: str) -> None:
-    configuration = tenants.state(current_tenant().id).configuration
-    checked_model(name or configuration.primary_model, configuration.allowed_models)
+def _admit(
+    state: TenantState, contact_id: UUID | None, said: Message, answer: Message, options: Options
+) -> dict[str, str]:
+    """Raises Problem `rate_limited`. Tokens are held for what is known, and put right when the reply ends."""
+    configuration = state.configuration
+    sent = estimate_tokens(configuration.system_prompt) + estimate_tokens(said.content)
+    most = configuration.max_tokens_per_response
+    decision = throttling.admit(state, contact_id, answer.id, sent + min(options.max_tokens or most, most))
+    return throttling.headers(decision)
 
 
 def _store(
-    conversation_id: UUID, text: str, options: Options, client_id: str | None, origin: str
+    said: Message, answer: Message, options: Options, origin: str, headers: dict[str, str]
 ) -> Accepted:
-    about: Any = {"conversation_id": conversation_id, "created_at": timezone.now()}
-    said = Message(role=Role.USER, content=text, client_id=client_id, **about)
-    answer = Message(role=Role.ASSISTANT, **about)
-    storing.store(said, answer, options.as_json())
-    accepted = Accepted(said, answer.id)
+    try:
+        storing.store(said, answer, options.as_json())
+    except IntegrityError:
+        throttling.correct(tenants.state(current_tenant().id), answer.id, 0)
+        raise
+    accepted = Accepted(said, answer.id, headers=headers)
     transaction.on_commit(lambda: _hand_over(accepted, origin))
     return accepted
 

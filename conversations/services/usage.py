@@ -12,13 +12,15 @@ from django.utils import timezone
 
 from chatplatform.api.problem import invalid
 from conversations.models import Reply
-from tenants.models import ConfigurationVersion
+from tenants import throttling
+from tenants.selectors import TenantState
 
 MONTH = re.compile(r"(20\d{2})-(0[1-9]|1[0-2])")
 
 
-def of_month(configuration: ConfigurationVersion, month: str | None = None) -> dict[str, Any]:
-    """The public usage document of a month (`YYYY-MM`, UTC; this one by default). Raises Problem."""
+def of_month(state: TenantState, month: str | None = None) -> dict[str, Any]:
+    """The public usage document of a tenant's month (`YYYY-MM`, UTC; this one by default). Raises Problem."""
+    configuration = state.configuration
     start, end = _bounds(month)
     counted = Reply.objects.filter(created_at__gte=start, created_at__lt=end).aggregate(
         tokens=Sum(F("input_tokens") + F("output_tokens"), default=0),
@@ -33,7 +35,7 @@ def of_month(configuration: ConfigurationVersion, month: str | None = None) -> d
         "api_calls": counted["calls"],
         "cache_hits": counted["hits"],
         "estimated_cost": f"{cost:f}",
-        "rate_limit_remaining": configuration.requests_per_minute,
+        "rate_limit_remaining": throttling.remaining(state),
         "budget": _budget(configuration.monthly_cost_budget_usd, cost, lambda usd: f"{usd:f}"),
         "token_budget": _budget(configuration.monthly_token_budget, tokens, int),
     }

@@ -18,7 +18,8 @@ from chatplatform import jobs, tenancy
 from chatplatform.api.problem import Code, Problem
 from chatplatform.observability.context import request_id
 from chatplatform.testing import cast
-from conversations.models import Conversation
+from chatplatform.testing.clients import SILENT
+from conversations.models import Conversation, Reply
 from conversations.services import conversations, turns
 from conversations.streaming import announcement, event_log
 from conversations.streaming.events import Event
@@ -132,11 +133,12 @@ def test_the_same_client_id_is_the_same_turn(committed: None) -> None:
 
 
 def same_client_id_twice() -> None:
-    conversation = conversations.begin()
+    conversation = conversations.begin(model=SILENT)  # a worker may be running
     first = turns.accept(KEY, conversation.pk, "Hello", client_id="c-1")
     again = turns.accept(KEY, conversation.pk, "Hello", client_id="c-1")
     assert (first.repeated, again.repeated) == (False, True)
     assert (again.reply_id, again.user_message.id) == (first.reply_id, first.user_message.id)
     with pytest.raises(Problem) as refusal:
         turns.accept(KEY, conversation.pk, "Hello", client_id="c-2")
+    turns.cancel(Reply.objects.get(pk=first.reply_id))
     assert refusal.value.code is Code.REPLY_IN_PROGRESS

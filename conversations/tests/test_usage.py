@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -10,10 +11,12 @@ import pytest
 from django.utils import timezone
 
 from chatplatform.api.problem import Problem
+from chatplatform.tenancy import current_tenant
 from chatplatform.testing.clients import Caller
 from conversations.models import Conversation, Message, Reply
 from conversations.services import usage
 from conversations.vocabulary import ReplyStatus, Role
+from tenants import selectors
 from tenants.models import ConfigurationVersion
 from tenants.selectors import TenantState
 
@@ -40,7 +43,8 @@ def replied(at: datetime, **values: Any) -> None:
 
 
 def of(month: str | None = None, **limits: Any) -> dict[str, Any]:
-    return usage.of_month(ConfigurationVersion(**limits), month)
+    state = replace(selectors.state(current_tenant().id), configuration=ConfigurationVersion(**limits))
+    return usage.of_month(state, month)
 
 
 # --- Over REST -------------------------------------------------------------------------------------------------

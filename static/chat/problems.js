@@ -31,7 +31,10 @@ const EDITABLE = new Set(["too_large", "invalid_request", "malformed"]);
 const FINAL = new Set(["budget_exceeded", "not_authenticated", "not_allowed", "tenant_suspended", "not_found"]);
 
 export function describeProblem(problem) {
-  if (problem?.code === "rate_limited") return `That was a lot at once. Please wait ${seconds(retryAfter(problem))}.`;
+  if (problem?.code === "rate_limited") {
+    if (problem.retry_after === null) return "This message is larger than is allowed here in a minute. Please shorten it.";
+    return `That was a lot at once. Please wait ${seconds(retryAfter(problem))}.`;
+  }
   if (problem?.code === "budget_exceeded") return BUDGET_TEXTS[problem.level] ?? BUDGET_TEXTS.tenant;
   return TEXTS[problem?.code] ?? problem?.detail ?? TEXTS.internal_error;
 }

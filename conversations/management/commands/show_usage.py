@@ -30,4 +30,4 @@ class Command(PlatformCommand):
     def run(self, *, slug: str, month: str | None, **options: Any) -> Result:
         tenant = selectors.tenant_by_slug(slug)
         with tenancy.in_tenant(tenant.ref):
-            return {"tenant": slug, **usage.of_month(tenant.configuration, month)}
+            return {"tenant": slug, **usage.of_month(tenant, month)}
