@@ -98,7 +98,11 @@ redis.Transport.Channel = Channel
 
 @worker_init.connect
 def start_loop(**kwargs: Any) -> None:
-    """The event loop, its lease keeper and the SDKs are there before the first reply asks for them."""
+    """The event loop, its lease keeper, the SDKs and the embedding model are there before the first job is taken.
+
+    While they load, other threads may wait for seconds on a busy machine, and leases taken by then would run out.
+    """
     from chatplatform import jobs
 
     jobs.start_loop()
+    jobs.warm_up()

@@ -131,12 +131,27 @@ _broker_away_until = 0.0  # on the monotonic clock
 _lock = threading.Lock()
 _loop: asyncio.AbstractEventLoop | None = None
 _on_start: list[Callable[[], Coroutine[Any, Any, None]]] = []
+_on_warm_up: list[Callable[[], Coroutine[Any, Any, None]]] = []
 _on_hand_back: list[Callable[[], Coroutine[Any, Any, None]]] = []
 
 
 def on_loop_start(start: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Have a coroutine run in the shared loop from its start (lease renewal, the control bus)."""
     _on_start.append(start)
+
+
+def on_warm_up(load: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Have `load()` awaited in the shared loop before this worker takes its first job."""
+    _on_warm_up.append(load)
+
+
+def warm_up() -> None:
+    """Load what is slow to load, and wait for it. What cannot be loaded now is left to the job that needs it."""
+    for load in _on_warm_up:
+        try:
+            run_in_loop(load())
+        except Exception:
+            log.exception("not_warmed_up", what=load.__module__)
 
 
 def start_loop() -> asyncio.AbstractEventLoop:

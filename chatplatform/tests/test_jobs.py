@@ -13,6 +13,7 @@ from django.db import connection, transaction
 from pytest_django import DjangoCaptureOnCommitCallbacks
 
 from chatplatform import jobs, tenancy
+from chatplatform.celery import start_loop
 from chatplatform.jobs import PlatformTask, TenantTask
 from chatplatform.observability.context import request_id
 from chatplatform.tenancy import NoTenant, Scope, View
@@ -146,6 +147,23 @@ def test_the_shared_loop_works_in_the_callers_context(acme: TenantState) -> None
         assert jobs.run_in_loop(where()).tenant == acme.ref
     with pytest.raises(NoTenant):
         jobs.run_in_loop(where())
+
+
+def test_a_worker_is_warm_before_it_takes_a_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+
+    async def fails() -> None:
+        raise ModuleNotFoundError
+
+    async def loads() -> None:
+        await asyncio.sleep(0.05)
+        done.append("loaded")
+
+    monkeypatch.setattr(jobs, "_on_warm_up", [])
+    for load in (fails, loads):
+        jobs.on_warm_up(load)
+    start_loop()
+    assert done == ["loaded"]
 
 
 def test_connections_are_given_back_outside_a_transaction_only(committed: None) -> None:

@@ -129,4 +129,4 @@ async def _warm_up() -> None:
     await asyncio.to_thread(embedders.warm_up)
 
 
-jobs.on_loop_start(_warm_up)
+jobs.on_warm_up(_warm_up)

@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from chatplatform import tenancy
+from chatplatform.celery import app
 from chatplatform.testing import cast
 from chatplatform.testing.clients import Caller
 from chatplatform.testing.live import Live, free_port
@@ -100,7 +101,7 @@ def another_worker(live: Live) -> Iterator[int]:
     }  # fmt: skip
     live.start("worker-2")
     live.environment = before
-    until(lambda: metrics_at(port), "the worker is there")
+    until(lambda: len(app.control.ping(timeout=1, limit=2) or ()) == 2, "both workers take jobs")
     yield port
     live.stop("worker-2")
 

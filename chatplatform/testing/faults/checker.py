@@ -5,8 +5,9 @@ Plain functions over plain data (history.py). Each yields what is wrong as a `Wr
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from chatplatform.testing.faults.history import LAST, Call, Epoch, Event, Evidence, Stored, View
@@ -16,6 +17,8 @@ from chatplatform.testing.simulator import signed
 MADE_RESET, MADE_TEXT = (0, 1), (0, 2)
 ENDED = frozenset(LAST)
 GIVEN_UP = "Given up after"
+# Said of a model whose circuit is open, which takes so many failed calls (run.py sets the breaker to it).
+NOT_ASKED, OPENS_AFTER = "was not asked, because it has failed too often", 10
 # What a client may be answered while things break. Anything else, a 500 before all, is a fault of ours.
 USUAL = {200, 201, 202, 204}
 OUTAGE = {
@@ -91,11 +94,12 @@ def ends(evidence: Evidence) -> Iterator[Wrong]:
     calls = defaultdict(list)
     for call in evidence.calls.values():
         calls[call.question].append(call)
+    faulty = sorted(call.at for call in evidence.calls.values() if call.fault)
     for reply in evidence.stored:
         if reply.status not in ENDED:
             yield Wrong("ended", f"is still {reply.status}", reply.reply_id)
             continue
-        if reply.status == "failed" and not _excused(reply, calls[reply.question]):
+        if reply.status == "failed" and not _excused(reply, calls[reply.question], faulty):
             yield Wrong("failed", f"failed without a fault of its provider: {reply.error}", reply.reply_id)
         if reply.provider == "local":
             continue  # a fallback in words of its own
@@ -107,7 +111,11 @@ def ends(evidence: Evidence) -> Iterator[Wrong]:
             )
 
 
-def _excused(reply: Stored, calls: list[Call]) -> bool:
+def _excused(reply: Stored, calls: list[Call], faulty: Sequence[float]) -> bool:
+    """The provider failed this reply, or had failed others so often before that it was rightly left alone, or
+    every attempt has died. `faulty` are the times of all calls that met a fault, in order."""
+    if NOT_ASKED in reply.error and bisect(faulty, reply.ended_at) >= OPENS_AFTER:
+        return True
     return GIVEN_UP in reply.error or any(call.fault for call in calls)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from random import Random
 from typing import Any
 
@@ -17,7 +18,7 @@ AT_ONCE = 8  # late readers
 READ_WITHIN = 20.0  # s
 REPLIES = """
     SELECT r.message_id::text, r.conversation_id::text, r.user_message_id::text, coalesce(q.client_id, ''), r.status,
-           r.attempt, r.error_detail, r.provider
+           r.attempt, r.error_detail, r.provider, coalesce(extract(epoch FROM r.completed_at), 0)::float
     FROM conversations_reply r JOIN conversations_message q ON q.id = r.user_message_id
 """
 
@@ -31,17 +32,16 @@ async def collect(stage: Stage, port: int, visitors: list[Visitor], evidence: Ev
         said = await reader.everything()
         evidence.user_messages.update((tenant, text) for text, role in said.values() if role == "user")
         for row in await asyncio.to_thread(stage.rows, REPLIES, tenant=tenant):
-            reply_id, conversation, question, key, *rest = row
+            reply_id, conversation, question, key, status, *rest = row
             (asked, _), (text, _) = said.get(question, ("?", "")), said.get(reply_id, ("?", ""))
-            status, attempt, error, provider = rest
-            evidence.stored.append(
-                Stored(tenant, reply_id, conversation, asked, key, status, text, attempt, error, provider)
-            )
+            evidence.stored.append(Stored(tenant, reply_id, conversation, asked, key, status, text, *rest))
     evidence.left += await asyncio.to_thread(_left, stage)
+    since_the_epoch = time.time() - time.monotonic()
     for row in await asyncio.to_thread(stage.simulator.requests):
         questions = [part["content"] for part in row["body"].get("messages", []) if part["role"] == "user"]
         if questions:
-            evidence.calls[row["number"]] = Call(row["number"], questions[-1], row["fault"])
+            at = row["at"] + since_the_epoch
+            evidence.calls[row["number"]] = Call(row["number"], questions[-1], row["fault"], at)
     evidence.views += await asyncio.to_thread(_logs, stage, evidence.stored)
     await _read_late(around, evidence)
 

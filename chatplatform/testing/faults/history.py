@@ -113,16 +113,19 @@ class Stored:
     attempt: int
     error: str = ""
     provider: str = ""
+    ended_at: float = 0.0  # s since the epoch
     shown: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
 class Call:
-    """A call of the provider: its number, what the last message in it was, and the fault it met."""
+    """A call of the provider: its number, what the last message in it was, the fault it met, and when it came
+    (s since the epoch)."""
 
     number: int
     question: str
     fault: str
+    at: float = 0.0
 
 
 @dataclass

@@ -12,7 +12,7 @@ from random import Random
 
 from chatplatform.testing.faults import logs
 from chatplatform.testing.faults.breaking import Breaker
-from chatplatform.testing.faults.checker import Wrong, check
+from chatplatform.testing.faults.checker import OPENS_AFTER, Wrong, check
 from chatplatform.testing.faults.collecting import collect
 from chatplatform.testing.faults.history import Evidence
 from chatplatform.testing.faults.network import running_network
@@ -30,6 +30,10 @@ ENVIRONMENT = {
     "FIRST_TOKEN_TIMEOUT": "15",
     "INTER_TOKEN_TIMEOUT": "8",
     "TOTAL_TIMEOUT": "60",
+    # The circuit opens in a provider's outage, and soon closes again: most of a run has to be about replies.
+    "BREAKER_LEAST_CALLS": str(2 * OPENS_AFTER),
+    "BREAKER_FAILURE_RATE": "0.5",
+    "BREAKER_OPEN_SECONDS": "2",
 }
 
 

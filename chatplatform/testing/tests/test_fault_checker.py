@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from chatplatform.testing.faults import logs
-from chatplatform.testing.faults.checker import check
+from chatplatform.testing.faults.checker import NOT_ASKED, OPENS_AFTER, check
 from chatplatform.testing.faults.history import Call, Evidence, Said, Stored, View
 from chatplatform.testing.faults.schedule import Kind, draw
 
@@ -249,6 +249,18 @@ def test_a_reply_may_fail_if_its_provider_did() -> None:
     evidence.stored[0].status = "failed"
     evidence.calls[7].fault = "drop@4"
     assert "failed" not in rules(evidence)
+
+
+@pytest.mark.parametrize(("faulty", "excused"), [(OPENS_AFTER, True), (OPENS_AFTER - 1, False)])
+def test_a_model_is_left_alone_only_after_it_has_failed_often(faulty: int, excused: bool) -> None:
+    evidence = good()
+    evidence.stored[0] = replace(
+        evidence.stored[0], status="failed", ended_at=100.0, error=f"openai {NOT_ASKED} in the last minute."
+    )
+    for number in range(100, 100 + faulty):
+        evidence.calls[number] = Call(number, FOREIGN, "error", at=99.0)
+    evidence.calls[200] = Call(200, FOREIGN, "error", at=101.0)  # too late to be the reason
+    assert ("failed" not in rules(evidence)) == excused
 
 
 # --- Logs and schedules ----------------------------------------------------------------------------------------------
