@@ -84,7 +84,7 @@ class ReplyWriter:
             self._ticker = None
 
     async def end(self, status: str, reply: dict[str, Any]) -> bool:
-        """Append what is left and the last event, all in one. False if Valkey is away: the reconciler sends it later."""
+        """Append what is left and the last event, in one. False if Valkey is away: the reconciler sends it later."""
         if self._ticker and not self._ticker.forget(self):  # an append of it is under way
             await self.finish()
         self._ticker = None
