@@ -149,7 +149,8 @@ def first_token(stand: Stand, plan: Plan) -> Figures:
 
 # --- Memory --------------------------------------------------------------------------------------------------
 def memory(stand: Stand, plan: Plan) -> Figures:
-    """What live streams add, over the warmed-up platform without any."""
+    """What live streams add, over the platform that is at work: turns open the connections of its pools before."""
+    _closed_loop(stand, plan, plan.turn_clients, plan.request_seconds, "rest")
     time.sleep(3)
     idle, live = memory_kb(), dict[str, int]()
 

@@ -45,19 +45,14 @@ async def generate(reply_id: UUID) -> bool:
         if begun.cancelled:
             hold.stop(Stop.CANCELLED)
         outcome = await _attempt(begun, writer, hold)
-        await writer.finish()
-        if writer.stale.is_set() or hold.stopped is Stop.LOST:
-            log.warning("attempt_superseded", reply=str(reply_id), attempt=reply.attempt)
-            await _keep_calls(reply, outcome)
-            return True
-        if outcome.status == HANDED_BACK:
-            await jobs.in_thread(statements.hand_back, reply_id, reply.attempt, writer.text)
-            await _keep_calls(reply, outcome)
-            log.info("reply_handed_back", reply=str(reply_id), attempt=reply.attempt)
-            return False
+        if _superseded(writer, hold) or outcome.status == HANDED_BACK:
+            await writer.finish()
+            return await _leave(reply, writer, hold, outcome)
         settled = await _settle(reply, outcome)
         if settled is None:  # another attempt has taken over just now
+            await writer.finish()
             await _keep_calls(reply, outcome)
+    # What was not shown by now goes out with the last event.
     if settled is not None and await writer.end(outcome.status, settled):
         over(reply_id)
     log.info(
@@ -68,6 +63,22 @@ async def generate(reply_id: UUID) -> bool:
         model=str(outcome.model),
     )
     return True
+
+
+def _superseded(writer: ReplyWriter, hold: Hold) -> bool:
+    return writer.stale.is_set() or hold.stopped is Stop.LOST
+
+
+async def _leave(reply: Reply, writer: ReplyWriter, hold: Hold, outcome: Outcome) -> bool:
+    """The end of an attempt that does not end its reply; as `generate`."""
+    superseded = _superseded(writer, hold)
+    if superseded:
+        log.warning("attempt_superseded", reply=str(reply.pk), attempt=reply.attempt)
+    else:
+        await jobs.in_thread(statements.hand_back, reply.pk, reply.attempt, writer.text)
+        log.info("reply_handed_back", reply=str(reply.pk), attempt=reply.attempt)
+    await _keep_calls(reply, outcome)
+    return superseded
 
 
 async def _settle(reply: Reply, outcome: Outcome) -> dict[str, Any] | None:

@@ -54,10 +54,12 @@ class ReplyWriter:
         return "".join((self._shown, *self._pieces))
 
     def start(self, reset: ResetReason | None) -> None:
-        """Begin to write; a second or later attempt begins with a reset."""
+        """Begin to write; a second or later attempt begins with a reset. The first one needs not be told to anybody
+        before there is text."""
         self._reset = reset
         self._ticker = ticker()
-        self._ticker.mark(self, at_once=True)
+        if reset:
+            self._ticker.mark(self, at_once=True)
 
     def add(self, text: str) -> None:
         """More text; not empty."""
@@ -82,18 +84,16 @@ class ReplyWriter:
             self._ticker = None
 
     async def end(self, status: str, reply: dict[str, Any]) -> bool:
-        """Append the last event. False if Valkey is away: the reconciler sends it later."""
-        last = [events.ended(status, reply)]
+        """Append what is left and the last event, in one. False if Valkey is away: the reconciler sends it later."""
+        if self._ticker and not self._ticker.forget(self):  # an append of it is under way
+            await self.finish()
+        self._ticker = None
+        last = events.ended(status, reply)
         for _ in range(LAST_TRIES):
+            rest = self._unwritten()
+            append = Append(self._address, self.attempt, [*rest, last], self._begin, ended=True)
             try:
-                while (append := self.due()) is not None:
-                    [answer] = await event_log.append_all([append])
-                    self.took(answer)
-                    if isinstance(answer, event_log.RedisError):
-                        return False
-                [answer] = await event_log.append_all(
-                    [Append(self._address, self.attempt, last, self._begin, ended=True)]
-                )
+                [answer] = await event_log.append_all([append])
             except event_log.RedisError:
                 return False
             if not isinstance(answer, event_log.LogLost):
@@ -112,13 +112,16 @@ class ReplyWriter:
         """What has to be appended now. Its answer goes to `took`, before anything is asked for again."""
         if not self.behind:
             return None
+        self._under_way = len(self._pieces), self._restarts
+        return Append(self._address, self.attempt, self._unwritten(), self._begin)
+
+    def _unwritten(self) -> list[tuple[str, bytes]]:
         made = []
         if self._reset:
             made.append(events.reset(self.reply_id, self._reset))
         if self._pieces:
             made.append(events.delta(self.reply_id, "".join(self._pieces)))
-        self._under_way = len(self._pieces), self._restarts
-        return Append(self._address, self.attempt, made, self._begin)
+        return made
 
     def took(self, answer: event_log.Answer) -> None:
         """What became of the append that was due."""
@@ -148,6 +151,7 @@ class Ticker:
 
     def __init__(self) -> None:
         self._due: dict[ReplyWriter, float] = {}  # what has to be appended, and when
+        self._under_way: list[ReplyWriter] = []  # those of the append under way
         self._next = math.inf  # the earliest of these moments
         self._wake = asyncio.Event()
         self._time = asyncio.get_running_loop().time
@@ -164,10 +168,17 @@ class Ticker:
                 self._next = due
                 self._wake.set()
 
+    def forget(self, writer: ReplyWriter) -> bool:
+        """Leave what is new of a writer to itself. False, and nothing done, while an append of it is under way."""
+        if writer in self._under_way:
+            return False
+        self._due.pop(writer, None)
+        return True
+
     async def _run(self) -> None:
         while True:
             await self._moment()
-            writers = self._take()
+            writers = self._under_way = self._take()
             try:
                 done = await self._append(writers)
             except Exception:  # whatever it is: without the ticker no reply of this process would ever end
@@ -175,6 +186,7 @@ class Ticker:
                 for writer in writers:
                     self.mark(writer)
                 done = False
+            self._under_way = []
             if not done:
                 await asyncio.sleep(PAUSE)
 

@@ -118,6 +118,16 @@ def test_a_live_lease_is_not_taken_twice_and_one_that_ran_out_is(conversation: C
     assert work_of(reply).owner == "another:2"
 
 
+def test_beginning_does_not_look_through_all_conversations(conversation: Conversation) -> None:
+    Conversation.objects.bulk_create(Conversation() for _ in range(2000))
+    reply = accepted(conversation)
+    with connection.cursor() as cursor:
+        values = {"reply": reply.pk, "holder": HOLDER, "seconds": 3}
+        cursor.execute(f"EXPLAIN {statements.BEGIN}", values)
+        plan = "\n".join(row[0] for row in cursor.fetchall())
+    assert "Scan using conversations_conversation_pkey" in plan, plan
+
+
 def test_another_tenant_begins_nothing(conversation: Conversation, globex: TenantState) -> None:
     reply = accepted(conversation)
     with tenancy.in_tenant(globex.ref):

@@ -38,16 +38,17 @@ class AnthropicProvider:
     def _sdk(self) -> SdkCalls:
         self._loop.check()
         if self._pooled is None:
-            from anthropic import AnthropicError, AsyncAnthropic, AsyncStream, DefaultAioHttpClient
+            from anthropic import AsyncAnthropic, DefaultAioHttpClient
 
+            http = DefaultAioHttpClient(**http_options(self._max_connections))
             client = AsyncAnthropic(
                 api_key=self._api_key,
                 base_url=self._base_url,
                 max_retries=0,
                 default_headers=HEADERS,
-                http_client=DefaultAioHttpClient(**http_options(self._max_connections)),
+                http_client=http,
             )
-            self._pooled = SdkCalls(client, AsyncStream, AnthropicError)
+            self._pooled = SdkCalls(client, http)
         return self._pooled
 
     def warm_up(self) -> None:

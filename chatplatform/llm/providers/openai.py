@@ -48,18 +48,17 @@ class OpenAIProvider:
     def _sdk(self) -> SdkCalls:
         self._loop.check()
         if self._pooled is None:
-            from openai import AsyncOpenAI, AsyncStream, DefaultAioHttpClient, OpenAIError
+            from openai import AsyncOpenAI, DefaultAioHttpClient
 
+            http = DefaultAioHttpClient(**http_options(self._max_connections))
             client = AsyncOpenAI(
                 api_key=self._api_key,
                 base_url=self._base_url,
                 max_retries=0,
                 default_headers=HEADERS,
-                http_client=DefaultAioHttpClient(**http_options(self._max_connections)),
+                http_client=http,
             )
-            # As the SDK's own methods do: otherwise an admin key of the environment would take the place of ours.
-            security = {"bearer_auth": True}
-            self._pooled = SdkCalls(client, AsyncStream, OpenAIError, security=security)
+            self._pooled = SdkCalls(client, http)
         return self._pooled
 
     def warm_up(self) -> None:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from chatplatform.llm.errors import ProviderError
 from chatplatform.llm.types import Batch, ModelRef
 
 from .failures import from_status, from_transport, transport_errors
@@ -50,23 +49,24 @@ def _tls() -> ssl.SSLContext:
 
 
 class SdkCalls:
-    """Posts requests with one SDK's client, and translates what it raises.
+    """Posts requests over one SDK's HTTP client, with its address, authentication and headers.
 
-    The client's own ``post`` is the SDKs' way for requests that they have no method for. It keeps their
-    authentication, headers, connections and errors, and leaves out the walk through every message of the
-    prompt, which costs more than the rest of the call: the bodies are made in the wire format as it is.
-
-    The error is raised outside of the ``except`` block so that it does not carry the SDK's error, whose
-    message and request hold the prompt, as its context.
+    The SDKs' own methods walk through every message of the prompt, and even their plain ``post`` makes address,
+    headers and options anew for each call, which costs more than sending it. Here these are made once, and the
+    bodies in the wire format as it is.
     """
 
-    def __init__(
-        self, client: Any, stream_class: type[Any], sdk_error: type[Exception], **options: Any
-    ) -> None:
-        self._client = client
-        self._stream_class = stream_class
-        self._options = options
-        self._caught = (sdk_error, *transport_errors())
+    def __init__(self, client: Any, http: httpx2.AsyncClient) -> None:
+        import httpx2
+
+        self._client, self._http = client, http
+        headers = {**client.auth_headers, **client.default_headers}
+        self._headers = httpx2.Headers(
+            {name: value for name, value in headers.items() if isinstance(value, str)}
+        )
+        self._base = str(client.base_url).rstrip("/")
+        self._addresses: dict[str, httpx2.URL] = {}
+        self._extensions = {"timeout": http.timeout.as_dict()}
 
     async def batches(
         self, path: str, body: dict[str, Any], decoder: StreamDecoder, ref: ModelRef
@@ -74,24 +74,24 @@ class SdkCalls:
         """Open a streaming call and decode it. Closing the generator closes the response."""
         try:
             async with (
-                self._open(path, body) as response,
+                self._open(path, body, ref) as response,
                 aclosing(read_batches(response, decoder, ref)) as batches,
             ):
                 async for batch in batches:
                     yield batch
             return
-        except self._caught as exc:
-            failure = translate(exc, ref)
-        raise failure
+        except transport_errors() as exc:
+            failure = from_transport(exc, ref)
+        raise failure  # outside of the block: its context would be an error that holds the prompt
 
     async def fetch(self, path: str, body: dict[str, Any], ref: ModelRef) -> dict[str, Any]:
         """Make a call and return its JSON body."""
         try:
-            async with self._open(path, body) as response:
+            async with self._open(path, body, ref) as response:
                 answer = await response.aread()
             failure = None
-        except self._caught as exc:
-            failure = translate(exc, ref)
+        except transport_errors() as exc:
+            failure = from_transport(exc, ref)
         if failure is not None:
             raise failure
         return load_object(answer, ref)
@@ -100,30 +100,34 @@ class SdkCalls:
         await self._client.close()
 
     @asynccontextmanager
-    async def _open(self, path: str, body: dict[str, Any]) -> AsyncGenerator[httpx2.Response, None]:
-        """The response, whose body was not read yet."""
-        import httpx2
-
-        response: httpx2.Response = await self._client.post(
-            path,
-            content=orjson.dumps(body),
-            cast_to=httpx2.Response,
-            stream=True,
-            stream_cls=self._stream_class,
-            options=self._options,
-        )
+    async def _open(
+        self, path: str, body: dict[str, Any], ref: ModelRef
+    ) -> AsyncGenerator[httpx2.Response, None]:
+        """The response, whose body was not read yet. Raises ``ProviderError`` for a status that is no success."""
+        response = await self._http.send(self._request(path, orjson.dumps(body)), stream=True)
         try:
+            if not response.is_success:
+                await response.aread()
+                raise from_status(response.status_code, response.headers, _json(response), ref)
             yield response
         finally:
             await response.aclose()
 
+    def _request(self, path: str, content: bytes) -> httpx2.Request:
+        import httpx2
 
-def translate(exc: BaseException, ref: ModelRef) -> ProviderError:
-    """Our error for an SDK's or its transport's."""
-    response = getattr(exc, "response", None)
-    if response is not None:
-        return from_status(response.status_code, response.headers, getattr(exc, "body", None), ref)
-    return from_transport(exc, ref)
+        if path not in self._addresses:
+            self._addresses[path] = httpx2.URL(self._base + path)
+        to = self._addresses[path]
+        return httpx2.Request("POST", to, headers=self._headers, content=content, extensions=self._extensions)
+
+
+def _json(response: httpx2.Response) -> object:
+    """The body, or None if it is not JSON."""
+    try:
+        return orjson.loads(response.content)
+    except orjson.JSONDecodeError:
+        return None
 
 
 class OneLoop:
