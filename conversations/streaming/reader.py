@@ -137,7 +137,7 @@ async def listening(conversation_id: UUID) -> AsyncIterator[Ear]:
     try:
         yield ear
     finally:
-        await hub().leave(name, ear.subscription)
+        hub().leave(name, ear.subscription)
 
 
 async def live(cursor: Cursor, ear: Ear, *, to_the_end: bool = False) -> AsyncIterator[Event]:
