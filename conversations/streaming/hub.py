@@ -94,6 +94,16 @@ class Subscription:
         return item
 
 
+class Ends(Subscription):
+    """The last events of a conversation's replies alone, for who waits for nothing else."""
+
+    __slots__ = ()
+
+    def push(self, item: Item) -> None:
+        if not isinstance(item, Event) or item.last:
+            super().push(item)
+
+
 class Hub:
     """Subscribes to a conversation's channel while this process has a reader of it, and a little longer.
 
@@ -110,10 +120,13 @@ class Hub:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def subscribe(
-        self, conversation_id: UUID | str, wake: Callable[[], object]
+        self,
+        conversation_id: UUID | str,
+        wake: Callable[[], object],
+        kind: type[Subscription] = Subscription,
     ) -> tuple[str, Subscription]:
         """Join a conversation; once this returns, nothing that is published is missed (or a None tells so)."""
-        name, subscription = channel(conversation_id), Subscription(wake)
+        name, subscription = channel(conversation_id), kind(wake)
         self._readers.setdefault(name, set()).add(subscription)
         self._left.pop(name, None)
         try:
