@@ -9,7 +9,7 @@ import asyncio
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from chatplatform import draining
+from chatplatform import draining, garbage
 from conversations import sockets
 from conversations.services import connections
 from conversations.streaming.hub import hub
@@ -33,6 +33,7 @@ class Background:
         loop = asyncio.get_running_loop()
         if loop not in self._tasks:
             self._tasks[loop] = [loop.create_task(work()) for work in TASKS]
+            garbage.collect_less()
         self._running += 1
         try:
             await self.application(scope, receive, send)

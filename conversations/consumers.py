@@ -154,8 +154,7 @@ class Conversation(Refusing):
         if self.sender is not None:
             self.sender.cancel()
         if self.subscription is not None:
-            with tenancy.in_tenant(self.tenant):
-                await hub().leave(self.channel_name_of_events, self.subscription)
+            hub().leave(self.channel_name_of_events, self.subscription)
 
     # --- Frames from the client ------------------------------------------------------------------------------
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:

@@ -10,7 +10,7 @@ from uuid import UUID
 import orjson
 from django.conf import settings
 from django.db import transaction
-from django.http.response import HttpResponseBase
+from django.http.response import HttpResponse, HttpResponseBase
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
@@ -27,6 +27,7 @@ from conversations.services import access, handshake, turns
 from conversations.services.turns import Accepted, Options
 from conversations.streaming import events, reader
 from conversations.streaming.events import Event
+from conversations.streaming.hub import Ends
 from conversations.streaming.reader import Cursor, Ear
 from conversations.vocabulary import RUNNING, ReplyStatus
 from tenants.api import idempotency
@@ -68,7 +69,7 @@ class Messages(AsyncApiView):
         if _streamed(request):
             return await self._stream(request, conversation_id)
         # We listen before the reply is begun, so that all of it is heard and nothing has to be read again.
-        async with reader.listening(conversation_id) as ear:
+        async with reader.listening(conversation_id, Ends) as ear:
             accepted = await jobs.in_thread(self._accept, request, conversation_id)
             if isinstance(accepted, Response):
                 return accepted
@@ -145,7 +146,7 @@ def _stored(reply_id: UUID) -> tuple[Message, dict[str, Any]]:
     return reply.user_message, selectors.reply_as_json(reply)
 
 
-def _turn(said: Message, reply: dict[str, Any], headers: dict[str, str]) -> Response:
+def _turn(said: Message, reply: dict[str, Any], headers: dict[str, str]) -> HttpResponse:
     """The answer to a message that was not streamed. Raises Problem for a failed reply, with the reply inside."""
     if reply["status"] in RUNNING:
         code = Code.SHUTTING_DOWN if draining.is_leaving() else Code.DEADLINE_EXCEEDED
@@ -154,7 +155,8 @@ def _turn(said: Message, reply: dict[str, Any], headers: dict[str, str]) -> Resp
         said_code, detail = reply["error"]["code"], reply["error"]["detail"]
         code = Code(said_code) if said_code in FAILURES else Code.PROVIDER_ERROR
         raise Problem(code, detail, headers=headers, reply=reply)
-    return Response({"user_message": selectors.message_as_json(said), "reply": reply}, headers=headers)
+    turn = {"user_message": selectors.message_as_json(said), "reply": reply}
+    return HttpResponse(orjson.dumps(turn), content_type=JSONRenderer.media_type, headers=headers)
 
 
 class ReplyEvents(AsyncApiView):

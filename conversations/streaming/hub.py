@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
 import structlog
 from django.conf import settings
+from hiredis import pack_command
 from redis.asyncio import Redis
-from redis.asyncio.client import PubSub
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
@@ -25,6 +28,7 @@ from conversations.streaming.events import Event
 log = structlog.get_logger("conversations.hub")
 LONGEST_QUEUE = 256  # events kept for one reader; the log has them all
 CONFIRMED_WITHIN = 2.0  # s
+KEPT_FOR = 30.0  # s that a subscription outlives its last reader: the next turn may come soon
 PAUSE = 0.5  # s between two tries to connect
 
 
@@ -90,49 +94,68 @@ class Subscription:
         return item
 
 
+class Ends(Subscription):
+    """The last events of a conversation's replies alone, for who waits for nothing else."""
+
+    __slots__ = ()
+
+    def push(self, item: Item) -> None:
+        if not isinstance(item, Event) or item.last:
+            super().push(item)
+
+
 class Hub:
-    """Subscribes to a conversation's channel for as long as this process has a reader of it."""
+    """Subscribes to a conversation's channel while this process has a reader of it, and a little longer.
+
+    Many requests of a busy conversation then cost one subscription, not two commands for each.
+    """
 
     def __init__(self) -> None:
         self._readers: dict[str, set[Subscription]] = {}
-        self._confirmed: dict[str, asyncio.Event] = {}
+        self._confirmed: dict[str, asyncio.Event] = {}  # of each channel that has been subscribed to
+        self._left: dict[str, float] = {}  # when the last reader of a channel left, oldest first
         self._missed: set[str] = set()  # conversations whose readers have to look for themselves
         self._away = False
-        self._pubsub: PubSub | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._connection: Any = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def subscribe(
-        self, conversation_id: UUID | str, wake: Callable[[], object]
+        self,
+        conversation_id: UUID | str,
+        wake: Callable[[], object],
+        kind: type[Subscription] = Subscription,
     ) -> tuple[str, Subscription]:
         """Join a conversation; once this returns, nothing that is published is missed (or a None tells so)."""
-        name, subscription = channel(conversation_id), Subscription(wake)
-        readers = self._readers.setdefault(name, set())
-        readers.add(subscription)
+        name, subscription = channel(conversation_id), kind(wake)
+        self._readers.setdefault(name, set()).add(subscription)
+        self._left.pop(name, None)
         try:
-            await self._join(name, first=len(readers) == 1)
+            await self._join(name)
         except BaseException:  # cancelled, most likely: nobody is left to call `leave`
-            await self.leave(name, subscription)
+            self.leave(name, subscription)
             raise
         return name, subscription
 
-    async def _join(self, name: str, *, first: bool) -> None:
-        if first:
-            self._confirmed[name] = asyncio.Event()
-            await self._send("subscribe", name)
-        self._task = self._task or asyncio.create_task(self._listen())
+    async def _join(self, name: str) -> None:
+        if not self._tasks:
+            self._tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._tidy())]
+        confirmed = self._confirmed.get(name)
+        if confirmed is None:
+            confirmed = self._confirmed[name] = asyncio.Event()
+            await self._send(b"SUBSCRIBE", name)
         # Without Valkey there is no confirmation; the reader goes on with what PostgreSQL knows.
-        if not self._away:
+        if not (confirmed.is_set() or self._away):
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._confirmed[name].wait(), CONFIRMED_WITHIN)
+                async with asyncio.timeout(CONFIRMED_WITHIN):
+                    await confirmed.wait()
 
-    async def leave(self, name: str, subscription: Subscription) -> None:
-        """Stop listening; the last reader of a conversation ends its subscription."""
+    def leave(self, name: str, subscription: Subscription) -> None:
+        """Stop listening; some time after the last reader of a conversation, its subscription ends."""
         readers = self._readers.get(name, set())
         readers.discard(subscription)
         if not readers:
             self._readers.pop(name, None)
-            self._confirmed.pop(name, None)
-            await self._send("unsubscribe", name)
+            self._left[name] = time.monotonic()
 
     def let_go(self, within_ms: int) -> None:
         """Ask all readers to go elsewhere, at moments spread over so many milliseconds; 0 is now."""
@@ -140,10 +163,22 @@ class Hub:
             for reader in readers:
                 reader.push(Leave(draining.jitter(within_ms)))
 
-    async def _send(self, command: str, name: str) -> None:
-        if self._pubsub is not None:
+    async def _send(self, command: bytes, *names: str) -> None:
+        if self._connection is not None:
             with contextlib.suppress(RedisError, OSError):
-                await getattr(self._pubsub, command)(name)
+                await self._connection.send_packed_command(pack_command((command, *names)))
+
+    async def _tidy(self) -> None:
+        while True:
+            await asyncio.sleep(KEPT_FOR / 10)
+            before = time.monotonic() - KEPT_FOR
+            await self._end([name for name, left in self._left.items() if left < before])
+
+    async def _end(self, names: list[str]) -> None:
+        for name in names:
+            del self._left[name], self._confirmed[name]
+        if names:
+            await self._send(b"UNSUBSCRIBE", *names)
 
     async def _listen(self) -> None:
         while True:
@@ -152,7 +187,8 @@ class Hub:
             except (RedisError, OSError) as error:
                 if not self._away:
                     log.warning("hub_disconnected", error=type(error).__name__)
-            self._pubsub, self._away = None, True
+            self._connection, self._away = None, True
+            await self._end(list(self._left))
             await asyncio.sleep(PAUSE)
 
     async def _listen_once(self) -> None:
@@ -162,23 +198,28 @@ class Hub:
             socket_timeout=None,
             socket_connect_timeout=2,
             retry=Retry(NoBackoff(), 0),
+            protocol=2,
         )
-        async with redis, redis.pubsub() as pubsub:
-            await pubsub.subscribe("cp:hub")
-            self._pubsub, self._away = pubsub, False  # from here on new readers subscribe for themselves
+        async with redis:
+            # Not the client's own PubSub, which takes four times as long for each message.
+            connection = await redis.connection_pool.get_connection()  # type: ignore[no-untyped-call]
+            self._connection, self._away = (
+                connection,
+                False,
+            )  # from here on new readers subscribe for themselves
             self._missed.update(self._readers)
-            if self._readers:
-                await pubsub.subscribe(*self._readers)
-            async for message in pubsub.listen():
-                self._take(message["type"], message["channel"].decode(), message["data"])
+            await self._send(b"SUBSCRIBE", "cp:hub", *self._confirmed)
+            while True:
+                kind, name, data = await connection.read_response(timeout=math.inf)
+                self._take(kind, name.decode(), data)
 
-    def _take(self, kind: str, name: str, data: bytes) -> None:
-        if kind == "subscribe" and name in self._confirmed:
+    def _take(self, kind: bytes, name: str, data: bytes) -> None:
+        if kind == b"subscribe" and name in self._confirmed:
             self._confirmed[name].set()
             if name in self._missed:
                 self._missed.discard(name)
                 self._push(name, None)
-        elif kind == "message" and name in self._readers:
+        elif kind == b"message" and name in self._readers:
             reply_id, cursor, event, body = data.split(b" ", 3)
             made = Event(reply_id.decode(), cursor.decode(), event.decode(), body)
             self._push(name, made)

@@ -130,14 +130,14 @@ class Ear:
 
 
 @asynccontextmanager
-async def listening(conversation_id: UUID) -> AsyncIterator[Ear]:
-    """Hear all that is published of a conversation, for as long as this lasts."""
+async def listening(conversation_id: UUID, kind: type[Subscription] = Subscription) -> AsyncIterator[Ear]:
+    """Hear what is published of a conversation, for as long as this lasts: all of it, or of what kind one needs."""
     ear = Ear()
-    name, ear.subscription = await hub().subscribe(conversation_id, ear.wake)
+    name, ear.subscription = await hub().subscribe(conversation_id, ear.wake, kind)
     try:
         yield ear
     finally:
-        await hub().leave(name, ear.subscription)
+        hub().leave(name, ear.subscription)
 
 
 async def live(cursor: Cursor, ear: Ear, *, to_the_end: bool = False) -> AsyncIterator[Event]:
