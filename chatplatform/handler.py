@@ -19,13 +19,16 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.urls import set_script_prefix
 
+from chatplatform.api.problem import Code, Problem
+
 # A request's thread, if it gets one, is new: it has neither.
 request_started.disconnect(reset_queries)
 request_started.disconnect(close_old_connections)
 
 
 class Handler(ASGIHandler):
-    """Answers HTTP requests; one whose client has gone is cancelled."""
+    """Answers HTTP requests; one whose client has gone is cancelled, and one that the server gives up (it is told to
+    stop, and the database is away, say) is answered with `shutting_down`."""
 
     async def handle(self, scope: Any, receive: Any, send: Any) -> None:
         try:
@@ -48,9 +51,11 @@ class Handler(ASGIHandler):
         try:
             await _close(await answering)
         except asyncio.CancelledError:
-            await request_finished.asend(sender=self.__class__)
-            if not watching.done():  # it is the server who gives up, not the client
-                raise
+            if not watching.done():
+                await _say_that_it_ends(send)
+            # An event loop that ends cancels twice, and the server would take that for a failure.
+            with contextlib.suppress(asyncio.CancelledError):
+                await request_finished.asend(sender=self.__class__)
         finally:
             watching.cancel()
 
@@ -67,6 +72,17 @@ async def _cancel_when_gone(receive: Any, answering: asyncio.Task[Any]) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
     answering.cancel()
+
+
+async def _say_that_it_ends(send: Any) -> None:
+    """It may have been stored what was asked for: who asks again with the same key finds that out."""
+    refusal = Problem(
+        Code.SHUTTING_DOWN, "Try again: another process takes over.", headers={"Retry-After": "1"}
+    )
+    response = refusal.response()
+    headers = [(name.lower().encode(), value.encode()) for name, value in response.items()]
+    await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
+    await send({"type": "http.response.body", "body": response.content})
 
 
 async def _close(response: HttpResponseBase) -> None:

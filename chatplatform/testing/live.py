@@ -75,14 +75,18 @@ class Live:
 
     def wait_until_ready(self) -> None:
         """Wait for the web server and the worker. Raises TimeoutError with the end of their log."""
-        from chatplatform.celery import app
-
         deadline = time.monotonic() + READY_WITHIN
         while time.monotonic() < deadline:
-            if self.answers() and app.control.ping(timeout=0.5, limit=1):
+            if self.answers() and self.workers(1):
                 return
             time.sleep(0.1)
         raise TimeoutError(self.log.read_text()[-4000:])
+
+    def workers(self, count: int) -> bool:
+        """Whether so many workers take jobs."""
+        from chatplatform.celery import app
+
+        return len(app.control.ping(timeout=0.5, limit=count) or ()) == count
 
 
 def _celery(*arguments: str) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -137,14 +138,18 @@ def test_a_client_that_leaves_ends_its_request() -> None:
     assert (handler.ended_by, client.sent) == ("cancelled", [])
 
 
-def test_a_server_that_gives_up_ends_the_request_and_is_told() -> None:
-    async def run() -> Slow:
+@pytest.mark.parametrize("times", [1, 2])  # a loop that ends cancels what uvicorn has cancelled before
+def test_a_server_that_gives_up_says_so(times: int) -> None:
+    async def run() -> tuple[Slow, Client]:
         handler, client = Slow(), Client("/api/v1/loop")
         call = asyncio.create_task(client.call(handler))
         await handler.asked.wait()
-        call.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await call
-        return handler
+        for _ in range(times):
+            call.cancel()
+        await call
+        return handler, client
 
-    assert asyncio.run(run()).ended_by == "cancelled"
+    handler, client = asyncio.run(run())
+    assert handler.ended_by == "cancelled"
+    start, body = client.sent
+    assert (start["status"], json.loads(body["body"])["code"]) == (503, "shutting_down")

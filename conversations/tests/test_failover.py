@@ -11,7 +11,6 @@ from uuid import UUID, uuid4
 import pytest
 
 from chatplatform import tenancy
-from chatplatform.celery import app
 from chatplatform.testing import cast
 from chatplatform.testing.clients import Caller
 from chatplatform.testing.live import Live, free_port
@@ -101,7 +100,7 @@ def another_worker(live: Live) -> Iterator[int]:
     }  # fmt: skip
     live.start("worker-2")
     live.environment = before
-    until(lambda: len(app.control.ping(timeout=1, limit=2) or ()) == 2, "both workers take jobs")
+    until(lambda: live.workers(2), "both workers take jobs")
     yield port
     live.stop("worker-2")
 

@@ -129,7 +129,7 @@ class Visitor:
                     method, self.around.api + path, json=body, headers={**self.headers, **(headers or {})}
                 ) as answer,
             ):
-                found = await answer.json(content_type=None) if answer.status != 204 else {}
+                found = await _said(answer)
                 self.note(f"{method} {_named(path)}", answer.status, found)
                 return answer.status, found
         except (*NETWORK_ERRORS, ValueError):
@@ -173,7 +173,7 @@ class Visitor:
                 method, url, json=body, headers={**self.headers, **headers}
             ) as answer:
                 if answer.content_type != "text/event-stream":
-                    found = await answer.json(content_type=None) if answer.status != 204 else {}
+                    found = await _said(answer)
                     self.note(f"{method} stream", answer.status, found)
                     if answer.status == 204 and after:
                         self.around.evidence.strangers.append(f"{self.name}: 204 before the end, at {path}")
@@ -215,6 +215,16 @@ class Visitor:
         path = f"/conversations/{self.conversation}/replies/{reply_id}/cancel"
         while (await self.ask("POST", path, {}))[0] not in (200, 202):
             await self.pause(0.5)
+
+
+async def _said(answer: aiohttp.ClientResponse) -> dict[str, Any]:
+    """The body of a whole answer. One that is not ours, as a server's own "500", says nothing but its status."""
+    text = await answer.text()
+    with contextlib.suppress(ValueError):
+        found = json.loads(text)
+        if isinstance(found, dict):
+            return found
+    return {}
 
 
 def _named(path: str) -> str:
