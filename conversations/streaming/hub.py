@@ -165,8 +165,9 @@ class Hub:
 
     async def _send(self, command: bytes, *names: str) -> None:
         if self._connection is not None:
+            words: Any = (command, *names)  # the stub of `pack_command` means a tuple of one
             with contextlib.suppress(RedisError, OSError):
-                await self._connection.send_packed_command(pack_command((command, *names)))
+                await self._connection.send_packed_command(pack_command(words))
 
     async def _tidy(self) -> None:
         while True:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -21,7 +21,8 @@ from conversations.consumers import Conversation
 from conversations.services import handshake
 from conversations.streaming import event_log, events, reader, window
 from conversations.streaming import writer as writing
-from conversations.streaming.hub import hub
+from conversations.streaming.events import Event
+from conversations.streaming.hub import Ends, hub
 from conversations.streaming.window import Window
 from conversations.streaming.writer import ReplyWriter
 from conversations.vocabulary import ResetReason
@@ -219,6 +220,70 @@ async def test_who_gives_up_while_joining_leaves_nothing_behind(valkey: Redis) -
             woken.clear()
             item = subscription.take() if subscription.waiting else None
     assert getattr(item, "kind", None) == "message"
+
+
+async def hears(conversation: UUID, *, while_joined: Callable[[], Awaitable[None]] | None = None) -> bool:
+    """Whether somebody who joins now hears what is published then; or is told to look for it."""
+    woken = asyncio.Event()
+    name, subscription = await hub().subscribe(conversation, woken.set)
+    if while_joined is not None:
+        await while_joined()
+    await event_log.publish(conversation, "message", b"{}")
+    try:
+        async with asyncio.timeout(SOON):
+            await woken.wait()
+    finally:
+        hub().leave(name, subscription)
+    return True
+
+
+async def subscribed(valkey: Redis, conversation: UUID) -> bool:
+    return bool(await asyncio.to_thread(valkey.pubsub_channels, event_log.channel(conversation)))
+
+
+async def until(ask: Callable[[], Awaitable[bool]], wanted: bool) -> None:
+    async with asyncio.timeout(SOON):
+        while await ask() is not wanted:  # noqa: ASYNC110 - the answer is another process's
+            await asyncio.sleep(0.01)
+
+
+async def test_a_subscription_outlives_its_last_reader_but_not_for_long(
+    valkey: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("conversations.streaming.hub.KEPT_FOR", 0.5)
+    conversation = uuid4()
+    for _ in range(3):
+        assert await hears(conversation)
+        assert await subscribed(valkey, conversation)
+    await until(lambda: subscribed(valkey, conversation), False)
+    assert not hub()._confirmed and not hub()._left
+    assert await hears(conversation)
+
+
+async def test_what_was_left_is_joined_anew_after_valkey_dropped_the_connection(valkey: Redis) -> None:
+    left, joined = uuid4(), uuid4()
+
+    async def drop() -> None:
+        await asyncio.to_thread(valkey.client_kill_filter, _type="pubsub")
+        await until(lambda: subscribed(valkey, joined), False)
+        await until(lambda: subscribed(valkey, joined), True)
+
+    assert await hears(left)
+    assert await hears(joined, while_joined=drop)
+    assert not await subscribed(valkey, left)
+    assert await hears(left)
+
+
+async def test_who_waits_for_the_end_is_not_woken_before(valkey: Redis) -> None:
+    woken: list[str] = []
+    ends = Ends(lambda: woken.append("woken"))
+    ends.push(Event("r", "1-0", "delta", b"{}"))
+    assert not woken and not ends.waiting
+    ends.push(None)  # something may have been missed: it has to look
+    ends.push(Event("r", "2-0", "completed", b"{}"))
+    assert len(woken) == 2
+    assert ends.take() is None
+    assert ends.take() == Event("r", "2-0", "completed", b"{}")
 
 
 # --- The window of a client that acknowledges ------------------------------------------------------------------------
