@@ -11,7 +11,7 @@ from uuid import UUID
 
 import structlog
 
-from chatplatform import jobs
+from chatplatform import garbage, jobs
 from chatplatform.api.problem import DATABASE_GONE, Code, Problem
 from conversations.gateway import gateway
 from conversations.models import Reply
@@ -138,6 +138,7 @@ async def _warm_up() -> None:
     """Load the SDKs and the embedding model at the worker's start: it takes seconds that no visitor should wait."""
     await asyncio.to_thread(gateway().warm_up)
     await asyncio.to_thread(embedders.warm_up)
+    garbage.collect_less()
 
 
 jobs.on_warm_up(_warm_up)
