@@ -33,7 +33,7 @@ from chatplatform.tenancy import TenantRef
 log = structlog.get_logger("chatplatform.jobs")
 P = ParamSpec("P")
 T = TypeVar("T")
-DATABASE_THREADS = 8
+DATABASE_THREADS = 4  # more get in each other's way: the interpreter runs one at a time
 SEND_WITHIN = 1.0  # s that sending a job may take; who is away for longer is away
 BROKER_AWAY = 2.0  # s that a broker which did not answer is not tried again
 ONCE_MORE = {"max_retries": 1, "interval_start": 0}  # the pooled connection may be from before a restart
