@@ -108,7 +108,7 @@ async def keep_texts() -> None:
         await asyncio.sleep(CHECKPOINT_EVERY)
         changed: dict[TenantRef, list[tuple[UUID, int, str]]] = defaultdict(list)
         for reply_id, hold in _holds.items():
-            if (text := hold.writer.text) != hold.kept:
+            if hold.writer.safe_to_keep and (text := hold.writer.text) != hold.kept:
                 changed[hold.tenant].append((reply_id, hold.writer.attempt, text))
                 hold.kept = text
         for tenant, texts in changed.items():

@@ -53,6 +53,12 @@ class ReplyWriter:
         """Everything since the last reset, shown or about to be."""
         return "".join((self._shown, *self._pieces))
 
+    @property
+    def safe_to_keep(self) -> bool:
+        """Whether PostgreSQL may have the text. Not before the log has some: a reader who finds no log would be told
+        what PostgreSQL has, and then all of it again, without a reset, as the first text of the log."""
+        return not self._begin or self._reset is not None
+
     def start(self, reset: ResetReason | None) -> None:
         """Begin to write; a second or later attempt begins with a reset. The first one needs not be told to anybody
         before there is text."""

@@ -117,6 +117,21 @@ async def test_a_log_that_was_flushed_begins_again_with_all_of_the_text(valkey: 
     assert orjson.loads(found[1].data)["text"] == writer.text == "One, two, three, four"
 
 
+async def test_a_text_is_kept_elsewhere_only_once_the_log_has_some_of_it(valkey: Redis) -> None:
+    writer = ReplyWriter(uuid4(), uuid4(), 1)
+    writer.add("The first text, while Valkey is away")
+    safe = [
+        writer.safe_to_keep
+    ]  # it will come without a reset, and must not have come from PostgreSQL before
+    append = writer.due()
+    assert append is not None
+    writer.took((await event_log.append_all([append]))[0])
+    safe.append(writer.safe_to_keep)
+    writer.lost()
+    safe.append(writer.safe_to_keep)  # a reset comes before what is to come
+    assert safe == [False, True, True]
+
+
 async def test_what_another_model_said_is_forgotten_also_while_it_is_on_its_way(valkey: Redis) -> None:
     writer = ReplyWriter(uuid4(), uuid4(), 1)
     writer.add("old")

@@ -9,6 +9,8 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+from redis.exceptions import RedisError
+
 from chatplatform.embedded.program import signal_group
 from chatplatform.testing.faults.network import Network
 from chatplatform.testing.faults.schedule import Fault, Kind, Plan
@@ -83,9 +85,11 @@ class Breaker:
     async def pause(self, name: str, seconds: float) -> str:
         process = self.stage.processes[name]
         process.send_signal(signal.SIGSTOP)
-        await asyncio.sleep(seconds)
-        if process.poll() is None:
-            process.send_signal(signal.SIGCONT)
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGCONT)
         return f"{name} goes on"
 
     # --- Servers -----------------------------------------------------------------------------------------------
@@ -115,7 +119,10 @@ class Breaker:
     async def flush(self) -> str:
         if "valkey" in self._going:
             return "valkey is down already"
-        self.stage.valkey.flushall()
+        try:
+            await asyncio.to_thread(self.stage.valkey.flushall)  # it may be paused
+        except RedisError:
+            return "valkey did not answer"
         return ""
 
     # --- The provider ------------------------------------------------------------------------------------------

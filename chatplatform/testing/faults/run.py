@@ -94,7 +94,8 @@ async def _run(plan: Plan, stage: Stage) -> Result:
             if supervising.done():
                 supervising.result()
         finally:
-            supervising.cancel()
+            for task in (supervising, *visits):
+                task.cancel()
             await asyncio.gather(supervising, *visits, return_exceptions=True)
     evidence.troubles += [*logs.troubles(stage.log), *breaker.surprises]
     return Result(plan, evidence, check(evidence), breaker.diary, settled_after=settled, began=breaker.began)
