@@ -13,7 +13,7 @@ from chatplatform import jobs
 from chatplatform.api.problem import Code, Problem
 from chatplatform.llm import errors
 from chatplatform.llm.catalog import LOCAL
-from chatplatform.llm.types import ChatMessage, CompletionRequest, Finished, ModelRef, Passage, Usage
+from chatplatform.llm.types import ChatMessage, CompletionRequest, Finished, ModelRef, Passage
 from chatplatform.observability import metrics
 from chatplatform.tenancy import current_tenant
 from conversations.gateway import checked_model
@@ -49,11 +49,6 @@ class Turn:
     calls: Calls
     last_resort: ModelRef | None = None
     degraded_from: list[str] = field(default_factory=list)
-
-    @property
-    def spent(self) -> Usage:
-        """The usage of all calls that are over."""
-        return self.calls.spent
 
 
 async def prepare(reply: Reply, said: list[ChatMessage], writer: ReplyWriter, knows: bool = True) -> Turn:
@@ -121,7 +116,7 @@ async def _ask(turn: Turn) -> Outcome:
             if turn.calls.deadline.passed:
                 break
         else:
-            return ended(turn, ReplyStatus.COMPLETED, finished.finish_reason, turn.spent)
+            return ended(turn, ReplyStatus.COMPLETED, finished.finish_reason)
     if turn.calls.deadline.passed:
         seconds = turn.calls.deadline.seconds
         return _gave_up(turn, Code.DEADLINE_EXCEEDED, f"The reply was not finished within {seconds:g} s.")
@@ -153,15 +148,15 @@ def _may_retry(turn: Turn, error: errors.ProviderError) -> bool:
     return error.retryable and not had_its_time and not turn.writer.text
 
 
-def ended(turn: Turn, status: ReplyStatus, finish_reason: str, usage: Usage) -> Outcome:
-    """The outcome of a turn as it stands. What it costs is what all its calls cost."""
+def ended(turn: Turn, status: ReplyStatus, finish_reason: str) -> Outcome:
+    """The outcome of a turn as it stands. What it used, and costs, is that of all its calls."""
     degraded = bool(turn.degraded_from) and status == ReplyStatus.COMPLETED
     return Outcome(
         status=status,
         text=turn.writer.text,
         finish_reason=str(finish_reason),
         model=turn.calls.model,
-        usage=usage,
+        usage=turn.calls.spent,
         cost=turn.calls.cost,
         sources=[_source(passage) for passage in turn.request.passages] if turn.writer.text else [],
         degraded=degraded,
@@ -180,17 +175,12 @@ def _notice(turn: Turn) -> str:
 
 
 def _gave_up(turn: Turn, code: Code, detail: str) -> Outcome:
-    outcome = ended(turn, ReplyStatus.FAILED, "error", turn.spent)
+    outcome = ended(turn, ReplyStatus.FAILED, "error")
     return replace(outcome, error_code=str(code), error_detail=detail)
 
 
 def failed(code: str, detail: str, text: str = "") -> Outcome:
     return Outcome(ReplyStatus.FAILED, text, "error", error_code=str(code), error_detail=detail)
-
-
-def estimated(turn: Turn) -> Usage:
-    """The usage of a call that is still under way, from what was sent and received."""
-    return turn.calls.under_way()
 
 
 def _source(passage: Passage) -> dict[str, Any]:

@@ -102,10 +102,6 @@ class Calls:
         self._skipped(model, failure)
         raise failure
 
-    def under_way(self) -> Usage:
-        """The usage of the call that is not over yet, estimated; nothing if there is none."""
-        return self._estimate() if self._open else Usage()
-
     @asynccontextmanager
     async def _place(self, model: ModelRef) -> AsyncIterator[None]:
         """A place at the provider inside the block."""

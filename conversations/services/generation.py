@@ -17,7 +17,7 @@ from conversations.gateway import gateway
 from conversations.models import Reply
 from conversations.rag import embedders
 from conversations.services import attempts, leases, settlement, statements
-from conversations.services.asking import Turn, ask, ended, estimated, failed, prepare
+from conversations.services.asking import Turn, ask, ended, failed, prepare
 from conversations.services.lease_keeper import Hold, Stop, holding, over
 from conversations.services.settlement import Outcome
 from conversations.services.statements import Begun
@@ -130,8 +130,8 @@ async def _ask_until_stopped(turn: Turn, hold: Hold) -> Outcome:
         if not hold.asking.cancelled():
             return hold.asking.result()
     if hold.stopped is Stop.HANDED_BACK:
-        return ended(turn, HANDED_BACK, "", turn.spent)
-    return ended(turn, ReplyStatus.CANCELLED, "cancelled", turn.spent + estimated(turn))
+        return ended(turn, HANDED_BACK, "")
+    return ended(turn, ReplyStatus.CANCELLED, "cancelled")
 
 
 async def _warm_up() -> None:
