@@ -7,7 +7,8 @@ from uuid import UUID
 from celery import shared_task
 from celery.exceptions import Reject
 
-from chatplatform.jobs import PlatformTask, TenantTask
+from chatplatform import jobs
+from chatplatform.jobs import TenantTask
 from conversations.services import conversations, generation, reconciler
 
 
@@ -16,12 +17,6 @@ async def generate_reply(reply_id: str) -> None:
     """Generate one reply, unless somebody else is at it. Where this worker stops, its job goes back to the broker."""
     if not await generation.generate(UUID(reply_id)):
         raise Reject("This worker stops.", requeue=True)
-
-
-@shared_task(name="conversations.reconcile_replies", base=PlatformTask)
-def reconcile_replies() -> None:
-    """Look for replies that were lost: now. Workers do so by themselves every few seconds."""
-    reconciler.reconcile()
 
 
 @shared_task(
@@ -34,3 +29,6 @@ def reconcile_replies() -> None:
 def mail_escalation(conversation_id: str) -> None:
     """Mail the tenant's escalation address."""
     conversations.mail_escalation(UUID(conversation_id))
+
+
+jobs.on_loop_start(reconciler.keep_reconciling)  # in every worker, not as a job of beat's

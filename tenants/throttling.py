@@ -19,7 +19,6 @@ from redis import BlockingConnectionPool, Redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from chatplatform import jobs
 from chatplatform.api.problem import Code, Problem
 from chatplatform.observability.metrics import RATE_LIMITED, RATE_LIMITER, RATE_UNCHECKED
 from chatplatform.ratelimit import Decision, Limiter, Refusal, Standing, Unavailable, Unit
@@ -37,7 +36,8 @@ OWNERS = {LimitLevel.USER: "Your", LimitLevel.TENANT: "This tenant's", LimitLeve
 
 
 def admit(state: TenantState, contact: UUID | None, call: UUID, tokens: int) -> Decision:
-    """Let a call pass at every level, or refuse it without a trace. For synchronous code.
+    """Let a call pass at every level, or refuse it without a trace. For a thread: a busy event loop would take its
+    own delays for an outage.
 
     `call` is the id that the reply will have, `tokens` what it is held to take; `correct` puts that right later.
     Raises Problem `rate_limited`.
@@ -55,11 +55,6 @@ def admit(state: TenantState, contact: UUID | None, call: UUID, tokens: int) -> 
         RATE_LIMITED.labels(decision.refusal.level).inc()
         raise problem(decision, decision.refusal)
     return decision
-
-
-async def admit_async(state: TenantState, contact: UUID | None, call: UUID, tokens: int) -> Decision:
-    """The same for the event loop. In a thread: a busy loop would take its own delays for an outage."""
-    return await jobs.in_thread(admit, state, contact, call, tokens)
 
 
 def correct(state: TenantState, call: UUID, tokens: int) -> None:

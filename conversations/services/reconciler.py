@@ -31,9 +31,8 @@ log = structlog.get_logger("conversations.reconciler")
 
 async def keep_reconciling() -> None:
     """Runs for ever in the worker's loop."""
-    await asyncio.sleep(
-        random.uniform(0, settings.RECONCILE_EVERY)
-    )  # workers that start together look in turn
+    # Workers that start together look in turn.
+    await asyncio.sleep(random.uniform(0, settings.RECONCILE_EVERY))
     while True:
         try:
             await jobs.in_thread(reconcile)
@@ -99,6 +98,3 @@ def _give_up(reply_id: UUID) -> None:
         )
         settlement.settle(reply, outcome)
     announce_end(reply_id)
-
-
-jobs.on_loop_start(keep_reconciling)

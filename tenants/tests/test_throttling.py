@@ -148,16 +148,6 @@ def test_the_platforms_limit_is_told_only_when_it_refuses() -> None:
     assert problem.body()["retry_after"] == 3.011
 
 
-async def test_the_event_loop_may_ask_as_well(valkey: Any) -> None:
-    from chatplatform.tenancy import TenantRef
-
-    ref = TenantRef(uuid4(), "acme", "t_acme")
-    state = TenantState(ref, "Acme", "free", "active", ConfigurationVersion(requests_per_minute=1))
-    assert (await throttling.admit_async(state, None, uuid4(), 0)).passed
-    with pytest.raises(Problem):
-        await throttling.admit_async(state, None, uuid4(), 0)
-
-
 def test_60_of_500_pass_when_there_are_more_callers_than_connections(valkey: Any, acme: TenantState) -> None:
     state = limited(acme, requests_per_minute=60)
     answers: list[bool | None] = []
