@@ -19,7 +19,7 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.urls import set_script_prefix
 
-from chatplatform.api.problem import Code, Problem
+from chatplatform.api.problem import shutting_down
 
 # A request's thread, if it gets one, is new: it has neither.
 request_started.disconnect(reset_queries)
@@ -61,9 +61,8 @@ class Handler(ASGIHandler):
 
     async def _respond(self, request: HttpRequest, send: Any) -> HttpResponseBase:
         response: HttpResponseBase = await self.run_get_response(request)
-        with contextlib.suppress(
-            asyncio.CancelledError
-        ):  # gone while it was sent: it has to be closed all the same
+        # A client that goes while it is sent does not matter here: it has to be closed all the same.
+        with contextlib.suppress(asyncio.CancelledError):
             await self.send_response(response, send)
         return response
 
@@ -76,10 +75,7 @@ async def _cancel_when_gone(receive: Any, answering: asyncio.Task[Any]) -> None:
 
 async def _say_that_it_ends(send: Any) -> None:
     """It may have been stored what was asked for: who asks again with the same key finds that out."""
-    refusal = Problem(
-        Code.SHUTTING_DOWN, "Try again: another process takes over.", headers={"Retry-After": "1"}
-    )
-    response = refusal.response()
+    response = shutting_down().response()
     headers = [(name.lower().encode(), value.encode()) for name, value in response.items()]
     await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
     await send({"type": "http.response.body", "body": response.content})

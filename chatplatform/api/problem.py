@@ -101,6 +101,11 @@ class Problem(Exception):
         )
 
 
+def shutting_down() -> Problem:
+    """503 of a process that takes its leave."""
+    return Problem(Code.SHUTTING_DOWN, "Try again: another process takes over.", headers={"Retry-After": "1"})
+
+
 def invalid(field: str, message: str) -> Problem:
     """422 for one field."""
     return Problem(Code.INVALID_REQUEST, message, errors=[{"field": field, "message": message}])

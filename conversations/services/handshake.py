@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 from uuid import UUID
 
 from chatplatform import draining, jobs, tenancy
-from chatplatform.api.problem import Code, Problem
+from chatplatform.api.problem import Code, Problem, shutting_down
 from conversations.services import access, tickets
 from conversations.services.tickets import Ticket
 from tenants import selectors
@@ -36,9 +36,7 @@ async def admit(scope: dict[str, Any], conversation_id: UUID) -> Principal:
 def check_not_leaving() -> None:
     """Raises Problem `shutting_down` while this process takes nothing new."""
     if draining.is_leaving():
-        raise Problem(
-            Code.SHUTTING_DOWN, "Try again: another process takes over.", headers={"Retry-After": "1"}
-        )
+        raise shutting_down()
 
 
 def _admit(headers: dict[str, str], ticket: Ticket | None, conversation_id: UUID) -> Principal:
