@@ -38,9 +38,8 @@ from tenants.auth.principal import Principal
 log = structlog.get_logger("conversations.socket")
 # Daphne refuses 1011, which would say that something failed here; what the client is to do is the same.
 MALFORMED, TOO_MANY, RESTARTING = 4400, 4429, 4503
-LARGEST_FRAME = (
-    700_000  # characters: 100,000 bytes of text, each escaped as \\uXXXX, and the rest of the frame
-)
+# Characters: 100,000 bytes of text, each escaped as \uXXXX, and the rest of the frame.
+LARGEST_FRAME = 700_000
 BURST, PER_SECOND = 200, 40  # frames a socket may send at once, and go on sending
 GRACE = 2.0  # s that a client has to resume a reply before this socket replays it unasked
 FOLLOWED = 8  # replies whose cursors are kept
@@ -96,12 +95,10 @@ class Conversation(Refusing):
     place: tuple[str, ...] = ()
     subscription: Subscription | None = None
     sender: asyncio.Task[None] | None = None
-    sending_since = waiting_since = (
-        0.0  # monotonic s; 0 while it does not send, or wait for an acknowledgement
-    )
-    room: asyncio.Event | None = (
-        None  # what the sender waits for while the client has too much to acknowledge
-    )
+    # Monotonic s; 0 while it does not send, or wait for an acknowledgement.
+    sending_since = waiting_since = 0.0
+    # What the sender waits for while the client has too much to acknowledge.
+    room: asyncio.Event | None = None
     closing = False
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -350,12 +347,12 @@ class Conversation(Refusing):
         if window is None:
             window = self.windows[event.reply_id] = Window()
         while window.is_full:
-            await self._until_room(window)
+            await self._until_room()
         frame = event.frame()
         window.sent(event.cursor, len(frame))
         await self._send_text(frame)
 
-    async def _until_room(self, window: Window) -> None:
+    async def _until_room(self) -> None:
         """Wait for an acknowledgement; whoever waits too long is closed by the watch."""
         self.room = asyncio.Event()
         self.waiting_since = time.monotonic()

@@ -24,9 +24,8 @@ from tenants import control
 
 log = structlog.get_logger("conversations.leases")
 CHECKPOINT_EVERY = 2.0  # s
-DONE_EVERY = (
-    0.1  # s; should this process die before, the end is announced again, and the log has it only once
-)
+# Seconds. Should this process die before, the end is announced again, and the log has it only once.
+DONE_EVERY = 0.1
 PAUSE = 1.0  # s between two tries while the database is away
 
 

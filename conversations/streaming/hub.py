@@ -204,10 +204,8 @@ class Hub:
         async with redis:
             # Not the client's own PubSub, which takes four times as long for each message.
             connection = await redis.connection_pool.get_connection()  # type: ignore[no-untyped-call]
-            self._connection, self._away = (
-                connection,
-                False,
-            )  # from here on new readers subscribe for themselves
+            # From here on new readers subscribe for themselves.
+            self._connection, self._away = connection, False
             self._missed.update(self._readers)
             await self._send(b"SUBSCRIBE", "cp:hub", *self._confirmed)
             while True:

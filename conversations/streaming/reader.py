@@ -95,17 +95,16 @@ async def follow(
     after: str | None = None,
     *,
     accepted: Event | None = None,
-    to_the_end: bool = False,
 ) -> AsyncIterator[Event]:
     """The events of one reply, to its last. `after` is a cursor, or None for all; `accepted` comes first then.
 
-    They end early when this process does: soon, or `to_the_end` as late as can be.
+    They end early when this process is told to stop.
     """
     cursor = Cursor(str(reply_id), after or "")
     async with listening(conversation_id) as ear:
         for event in events.with_accepted(await replay(cursor), accepted):
             yield event
-        async for event in live(cursor, ear, to_the_end=to_the_end):
+        async for event in live(cursor, ear):
             yield event
 
 
@@ -141,7 +140,10 @@ async def listening(conversation_id: UUID, kind: type[Subscription] = Subscripti
 
 
 async def live(cursor: Cursor, ear: Ear, *, to_the_end: bool = False) -> AsyncIterator[Event]:
-    """The events of one reply from here on, to its last. Whoever listened before it was begun misses nothing."""
+    """The events of one reply from here on, to its last. Whoever listened before it was begun misses nothing.
+
+    They end early when this process is told to stop: soon, or `to_the_end` as late as can be.
+    """
     while not cursor.ended:
         item = await ear.next()
         if isinstance(item, Leave):

@@ -64,9 +64,8 @@ def test_the_deltas_join_to_exactly_the_reply(acme_api: Caller, model: str) -> N
 
 
 def test_the_text_grows_while_it_is_generated(acme_api: Caller) -> None:
-    found = acme_api.stream(
-        acme_api.begin("sim-tokens=30,tps=30")
-    )  # a second: what comes within 50 ms is joined
+    # It takes a second, and what comes within 50 ms is joined.
+    found = acme_api.stream(acme_api.begin("sim-tokens=30,tps=30"))
     assert sum(event.kind == "delta" for event in found) > 2
 
 
