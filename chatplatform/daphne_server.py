@@ -4,6 +4,7 @@
   stock Daphne answers every refused handshake with 403.
 - `send` waits while a client does not read; stock Daphne keeps everything in memory.
 - SIGTERM and SIGINT let everybody go first; stock Daphne cuts them off.
+- It runs on uvloop, and writes text frames itself.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """uvicorn, told what it has to know of this platform: `python -m chatplatform.uvicorn_server --host … --port …`.
 
-Beside the settings: SIGTERM and SIGINT let everybody go first, and a client that does not read cannot keep its
-connection open by not reading. Stock uvicorn serves the same application, but closes all sockets at once with 1012.
+It runs on uvloop and reads HTTP by httptools, as uvicorn does where they are installed. Beside the settings: SIGTERM
+and SIGINT let everybody go first, and a client that does not read cannot keep its connection open by not reading.
+Stock uvicorn serves the same application, but closes all sockets at once with 1012.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """What all replies of this worker process share: their leases are renewed, their texts kept, the ended ones taken off
-the work table, each in one statement for all of them; and the lost ones are looked for.
+the work table, each in one statement for all of them.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A turn's writing and reading in a worker, each step in one statement and one round trip.
 
-Through the models a turn takes fifteen statements and four commits. This is the only SQL of the turn that is
-written out; values go through the model fields' own conversions both ways (text that people wrote is sealed), and
-`tests/test_statements.py` holds what is written against what the models would write.
+Through the models a turn takes fifteen statements and four commits. The SQL of a turn is written out here and in
+`storing.py`, which accepts it; values go through the model fields' own conversions both ways (text that people wrote
+is sealed), and `tests/test_statements.py` holds what is written against what the models would write.
 """
 
 from __future__ import annotations

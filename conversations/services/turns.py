@@ -5,7 +5,8 @@ The order of a turn, and where capabilities to come take their place:
 1. accept:   access, content and model checked → [input guardrails] → rate limits → [budget hold] → rows → job
 2. generate: lease → prompt ([memory], retrieval, [experiment's variant]) → [caches] → gateway → [tools]
              → [output guardrails] → event log
-3. settle:   reply, work row, [usage ledger, hold settled] in one transaction → last event
+3. settle:   reply, work row, calls, [usage ledger, hold settled] in one transaction → rate limits put right
+             → last event
 """
 
 from __future__ import annotations
