@@ -17,10 +17,8 @@ import orjson
 from loadtests.stand import Stand
 
 START_WITHIN = 90.0  # s
-NAME, MODEL = (
-    "bench",
-    "sim-tokens=50,ttft=0,tps=0",
-)  # a comma in a name would be a list of models to the proxy
+# A comma in a name would be a list of models to the proxy.
+NAME, MODEL = "bench", "sim-tokens=50,ttft=0,tps=0"
 
 
 @contextmanager

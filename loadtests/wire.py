@@ -130,9 +130,8 @@ class Http(asyncio.Protocol):
         self._answer: asyncio.Future[tuple[int, bytes]]
         self._transport: asyncio.Transport
         self._received = bytearray()
-        self._head: tuple[int, int, int] | None = (
-            None  # status, where the body begins, where it ends (-1: chunked)
-        )
+        # Status, where the body begins, where it ends (-1: chunked).
+        self._head: tuple[int, int, int] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
