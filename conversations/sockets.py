@@ -40,10 +40,10 @@ async def watch() -> None:
             log.warning("socket_watch_failed", error=type(error).__name__)
 
 
-def close_all(code: int = RESTARTING) -> None:
-    """Close every socket, without waiting for it."""
+def close_all() -> None:
+    """This process ends: close every socket, without waiting for it."""
     for socket in list(opened):
-        _close(socket, code)
+        _close(socket, RESTARTING)
 
 
 def _close(socket: Conversation, code: int) -> None:

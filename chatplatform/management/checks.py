@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from django.conf import settings
-from django.db import connections
 
 from chatplatform.management import server_checks
 from chatplatform.management.findings import Finding, Status, failed, ok, warning
@@ -132,11 +131,4 @@ CHECKS = (
 )
 
 
-def give_back_connections() -> None:
-    """A check may have left a broken transaction behind; the next one starts afresh."""
-    for connection in connections.all(initialized_only=True):
-        if not connection.in_atomic_block:
-            connection.close()
-
-
-__all__ = ["CHECKS", "Check", "Status", "give_back_connections"]
+__all__ = ["CHECKS", "Check", "Status"]

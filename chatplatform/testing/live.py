@@ -1,4 +1,4 @@
-"""The platform as real processes: an ASGI server and a Celery worker, beside the provider simulator."""
+"""The platform as real processes: web server, Celery worker and beat, beside the provider simulator."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from chatplatform import jobs
 from chatplatform.management import checks
 from chatplatform.management.base import PlatformCommand, Result
 from chatplatform.management.findings import Finding, Status
@@ -32,7 +33,7 @@ class Command(PlatformCommand):
 
     def _look(self, check: checks.Check) -> Finding:
         finding = check.run()
-        checks.give_back_connections()
+        jobs.close_connections()  # it may have left a broken transaction behind
         return finding
 
     def as_text(self, result: Result) -> str:
