@@ -21,7 +21,7 @@ from conversations.guards import deadline, retries
 from conversations.models import Reply
 from conversations.prompts.build import build
 from conversations.rag.retrieval import Found, find
-from conversations.services.calling import NOT_ASKED, Calls
+from conversations.services.calling import HUNG_UP, NOT_ASKED, Calls
 from conversations.services.settlement import Outcome
 from conversations.streaming.writer import ReplyWriter
 from conversations.vocabulary import ReplyStatus
@@ -144,7 +144,7 @@ async def _answer(turn: Turn, model: ModelRef) -> Finished:
 
 def _may_retry(turn: Turn, error: errors.ProviderError) -> bool:
     """A model that let a deadline pass has had its time: the rest of it is for another."""
-    had_its_time = isinstance(error, errors.ProviderTimeout) and error.phase in HAD_ITS_TIME
+    had_its_time = isinstance(error, errors.ProviderTimeout) and error.phase in HUNG_UP
     return error.retryable and not had_its_time and not turn.writer.text
 
 
@@ -194,7 +194,6 @@ def _source(passage: Passage) -> dict[str, Any]:
 
 
 UNAVAILABLE = (*NOT_ASKED, errors.Overloaded, errors.RateLimited, errors.ConnectionLost)
-HAD_ITS_TIME = ("first_token", "inter_token", "total")
 PHASES = {
     "connect": "could not be reached in time",
     "first_token": "did not begin to answer in time",

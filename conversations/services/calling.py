@@ -41,6 +41,7 @@ AGAINST_THE_MODEL = {
     ErrorKind.TRUNCATED, ErrorKind.MALFORMED_RESPONSE,
 }  # fmt: skip
 NOT_ASKED = (errors.NotConfigured, errors.CircuitOpen, errors.NoPlace)
+HUNG_UP = ("first_token", "inter_token", "total")  # phases of a time-out at which we did not wait any longer
 
 
 @dataclass(slots=True)
@@ -172,8 +173,7 @@ class Calls:
         call = self._open
         assert call is not None
         phase = error.phase if isinstance(error, errors.ProviderTimeout) else ""
-        hung_up = phase in ("first_token", "inter_token", "total")
-        billed = call.heard or hung_up
+        billed = call.heard or phase in HUNG_UP
         against = error.kind in AGAINST_THE_MODEL and phase != "total"
         if call.permit and not against and error.status is not None:
             call.permit.answering()
