@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from asgiref.sync import sync_to_async
+from celery import current_app
 from django.core.cache import cache
 from django.http import HttpRequest, HttpResponse, JsonResponse
 
 from chatplatform import draining, tenancy
+from chatplatform.jobs import IMPATIENT, SEND_WITHIN
 from chatplatform.observability.metrics import exposition
 from chatplatform.postgres import migrations
 
@@ -21,16 +24,17 @@ async def livez(request: HttpRequest) -> JsonResponse:
 
 
 async def readyz(request: HttpRequest) -> JsonResponse:
-    """200 when PostgreSQL answers and is migrated. Valkey is reported, not required: messages are accepted without."""
+    """200 when PostgreSQL answers and is migrated. Valkey and broker are reported, not required: messages are accepted
+    without them.
+    """
     if draining.is_leaving():
         return JsonResponse({"status": "shutting_down"}, status=503)
-    database = await sync_to_async(_database, thread_sensitive=False)()
-    valkey = await sync_to_async(_valkey, thread_sensitive=False)()
+    looks = (sync_to_async(look, thread_sensitive=False)() for look in (_database, _valkey, _broker))
+    database, valkey, broker = await asyncio.gather(*looks)
     ready = database == "ok"
-    status = "unavailable" if not ready else "ok" if valkey == "ok" else "degraded"
-    return JsonResponse(
-        {"status": status, "database": database, "valkey": valkey}, status=200 if ready else 503
-    )
+    status = "unavailable" if not ready else "ok" if valkey == broker == "ok" else "degraded"
+    body = {"status": status, "database": database, "valkey": valkey, "broker": broker}
+    return JsonResponse(body, status=200 if ready else 503)
 
 
 def metrics(request: HttpRequest) -> HttpResponse:
@@ -59,6 +63,17 @@ def _valkey() -> str:
         with tenancy.in_platform():
             client: Any = cache.client.get_client()  # type: ignore[attr-defined]
             client.ping()
+        return "ok"
+    except Exception:
+        return "degraded"
+
+
+def _broker() -> str:
+    try:
+        with current_app.connection_for_read(
+            transport_options=IMPATIENT, connect_timeout=SEND_WITHIN
+        ) as connection:
+            connection.default_channel  # noqa: B018 - to have one, the broker must have answered
         return "ok"
     except Exception:
         return "degraded"

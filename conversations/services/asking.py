@@ -213,7 +213,7 @@ def _detail(error: errors.ProviderError) -> str:
     if isinstance(error, errors.NotConfigured):
         return f"No key and no endpoint is set for {error.provider}."
     if isinstance(error, errors.CircuitOpen):
-        return f"{error.provider} was not asked, because it has failed too often in the last minute."
+        return f"{error.provider} was not asked, because it has failed too often lately."
     if isinstance(error, errors.NoPlace):
         return f"{error.provider} was not asked, because too many of its answers are under way."
     if isinstance(error, errors.ProviderTimeout):

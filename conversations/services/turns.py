@@ -130,7 +130,7 @@ def _store(
 ) -> Accepted:
     try:
         storing.store(said, answer, options.as_json())
-    except IntegrityError:
+    except Exception:
         throttling.correct(tenants.state(current_tenant().id), answer.id, 0)
         raise
     accepted = Accepted(said, answer.id, headers=headers)

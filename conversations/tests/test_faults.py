@@ -191,6 +191,10 @@ async def test_messages_are_accepted_while_the_broker_is_away(stage: Stage) -> N
             reply_id = await chat.ask(socket)
             assert time.monotonic() - began < 2
             assert (await chat.reply(reply_id))["status"] == "queued"
+            async with chat.session.get(f"{stage.url}/readyz") as answer:
+                assert (answer.status, await answer.json()) == (
+                    200, {"status": "degraded", "database": "ok", "valkey": "degraded", "broker": "degraded"}
+                )  # fmt: skip
             stage.start_server("valkey")
             seen = Seen()
             listening = asyncio.create_task(chat.listen(socket, reply_id, seen))
