@@ -6,6 +6,15 @@ from typing import Any
 
 from psycopg.conninfo import conninfo_to_dict
 
+# A host that vanishes without a word (failover, partition) is given up after 10 s, not after the kernel's 15 minutes.
+# Over a Unix socket these mean nothing.
+GIVE_UP = {
+    "connect_timeout": "5",
+    "tcp_user_timeout": "10000",
+    "keepalives_idle": "5",
+    "keepalives_interval": "2",
+    "keepalives_count": "3",
+}
 ENGINE = "chatplatform.postgres"
 
 
@@ -31,5 +40,5 @@ def from_url(url: str, *, fence: str, pool: dict[str, Any] | None = None) -> dic
         "HOST": parts.pop("host", ""),
         "PORT": parts.pop("port", ""),
         "CONN_MAX_AGE": 0,
-        "OPTIONS": {**parts, **options},
+        "OPTIONS": {**GIVE_UP, **parts, **options},
     }

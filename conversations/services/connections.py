@@ -114,8 +114,12 @@ async def _tell() -> None:
             pipeline.hset(key, me, str(_counts[key]))
             pipeline.expire(key, 3600)
         else:
-            del _counts[key]
+            _counts.pop(key, None)
             pipeline.hdel(key, me)
-    await pipeline.execute()
+    try:
+        await pipeline.execute()
+    except event_log.RedisError:
+        _stale.update(changed)
+        raise
     if _stale:
         _changed.set()

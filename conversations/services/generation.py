@@ -74,11 +74,15 @@ async def _leave(reply: Reply, writer: ReplyWriter, hold: Hold, outcome: Outcome
     superseded = _superseded(writer, hold)
     if superseded:
         log.warning("attempt_superseded", reply=str(reply.pk), attempt=reply.attempt)
-    else:
-        await jobs.in_thread(statements.hand_back, reply.pk, reply.attempt, writer.text)
-        log.info("reply_handed_back", reply=str(reply.pk), attempt=reply.attempt)
-    await _keep_calls(reply, outcome)
-    return superseded
+    try:
+        # If it was the database that failed, the lease runs out: that paces the attempts, and counts them.
+        if hold.stopped is Stop.HANDED_BACK and not superseded:
+            await jobs.in_thread(statements.hand_back, reply.pk, reply.attempt, writer.text)
+            log.info("reply_handed_back", reply=str(reply.pk), attempt=reply.attempt)
+            return False
+    finally:
+        await _keep_calls(reply, outcome)
+    return True
 
 
 async def _settle(reply: Reply, outcome: Outcome) -> dict[str, Any] | None:

@@ -62,13 +62,15 @@ _stopping = False
 @contextmanager
 def holding(reply_id: UUID, writer: ReplyWriter) -> Iterator[Hold]:
     """Have this reply's lease renewed, and its text kept, inside the block."""
+    if old := _holds.get(reply_id):  # this process was paused for longer than its lease
+        old.stop(Stop.LOST)
     hold = _holds[reply_id] = Hold(writer)
     if _stopping:
         hold.stop(Stop.HANDED_BACK)
     try:
         yield hold
     finally:
-        if _holds.get(reply_id) is hold:  # after a pause of this process its own next attempt may be running
+        if _holds.get(reply_id) is hold:
             del _holds[reply_id]
 
 

@@ -38,6 +38,8 @@ async def keep_reconciling() -> None:
             await jobs.in_thread(reconcile)
         except Exception as error:
             log.warning("reconciling_waits", error=type(error).__name__)
+            # The database was away, and all leases with it: let those who are alive renew theirs first.
+            await asyncio.sleep(settings.LEASE_SECONDS)
         await asyncio.sleep(settings.RECONCILE_EVERY)
 
 

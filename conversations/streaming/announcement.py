@@ -15,15 +15,28 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError
 from redis.retry import Retry
 
+from chatplatform.ratelimit.availability import Availability
 from conversations.streaming import event_log
 from conversations.streaming.event_log import Append
 from conversations.streaming.events import Event
 
+_valkey = Availability()  # an outage costs one message the time-out, not every one
 WITHIN = 1.0  # s that accepting waits for the event log; PostgreSQL has the message already
 
 
 def announce(conversation_id: UUID, accepted: Event, message: bytes) -> None:
     """Begin the event log of a reply with `accepted`, and publish the message. Raises RedisError."""
+    if not _valkey.may_try():
+        raise RedisError("Valkey is away.")
+    try:
+        _announce(conversation_id, accepted, message)
+    except RedisError:
+        _valkey.failed()
+        raise
+    _valkey.answered()
+
+
+def _announce(conversation_id: UUID, accepted: Event, message: bytes) -> None:
     to = event_log.address(conversation_id, accepted.reply_id)
     begun = Append(to, 0, [(accepted.kind, accepted.data)], begin=True)
     pipeline = _client().pipeline(transaction=False)

@@ -166,7 +166,7 @@ class Hub:
     async def _send(self, command: bytes, *names: str) -> None:
         if self._connection is not None:
             words: Any = (command, *names)  # the stub of `pack_command` means a tuple of one
-            with contextlib.suppress(RedisError, OSError):
+            with contextlib.suppress(RedisError, OSError, RuntimeError):
                 await self._connection.send_packed_command(pack_command(words))
 
     async def _tidy(self) -> None:
@@ -185,7 +185,7 @@ class Hub:
         while True:
             try:
                 await self._listen_once()
-            except (RedisError, OSError) as error:
+            except Exception as error:  # whatever it is: without this task the process hears nothing any more
                 if not self._away:
                     log.warning("hub_disconnected", error=type(error).__name__)
             self._connection, self._away = None, True

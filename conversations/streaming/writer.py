@@ -29,6 +29,7 @@ WAIT_PER_WRITER = 0.0003
 SLOT = 0.008  # s; appends that are due in the same one go together
 PAUSE = 0.5  # s between two tries while Valkey is away
 LAST_TRIES = 3
+ROUNDS = 1000  # more than a log is ever begun again in one attempt
 
 
 class ReplyWriter:
@@ -44,6 +45,7 @@ class ReplyWriter:
         self._shown = ""  # what is in the log
         self._pieces: list[str] = []  # what is not, yet
         self._restarts = 0
+        self._round = 0  # how often the log was begun again
         self._under_way = (0, 0)  # pieces and restarts that the append under way stands for
         self._reset: ResetReason | None = None
         self._begin = True
@@ -97,7 +99,7 @@ class ReplyWriter:
         last = events.ended(status, reply)
         for _ in range(LAST_TRIES):
             rest = self._unwritten()
-            append = Append(self._address, self.attempt, [*rest, last], self._begin, ended=True)
+            append = Append(self._address, self._number, [*rest, last], self._begin, ended=True)
             try:
                 [answer] = await event_log.append_all([append])
             except event_log.RedisError:
@@ -107,6 +109,13 @@ class ReplyWriter:
                 return isinstance(answer, str | event_log.StaleAttempt)
             self.lost()
         return False
+
+    @property
+    def _number(self) -> int:
+        """What fences the log. An append whose answer never came may still be on its way: what is begun after it has a
+        higher number.
+        """
+        return self.attempt * ROUNDS + self._round
 
     # --- For the ticker ------------------------------------------------------------------------------------------
     @property
@@ -119,7 +128,7 @@ class ReplyWriter:
         if not self.behind:
             return None
         self._under_way = len(self._pieces), self._restarts
-        return Append(self._address, self.attempt, self._unwritten(), self._begin)
+        return Append(self._address, self._number, self._unwritten(), self._begin)
 
     def _unwritten(self) -> list[tuple[str, bytes]]:
         made = []
@@ -148,6 +157,7 @@ class ReplyWriter:
         if self._shown:
             self._pieces.insert(0, self._shown)
         self._shown, self._begin = "", True
+        self._round = min(self._round + 1, ROUNDS - 1)
         self._reset = self._reset or ResetReason.LOG_LOST
 
 

@@ -55,6 +55,7 @@ def fresh_client() -> Iterator[None]:
     announcement._client.cache_clear()
     yield
     announcement._client.cache_clear()
+    announcement._valkey.answered()
 
 
 def test_a_turn_takes_two_statements(in_acme: TenantState, sent: list[dict[str, Any]]) -> None:

@@ -19,6 +19,7 @@ from websockets.asyncio.client import ClientConnection
 
 from chatplatform.testing.chat import Chat, Seen, chatting
 from chatplatform.testing.stage import LEASE, RECONCILE, WORKERS, Stage, running_stage, until
+from conversations.streaming.writer import ROUNDS
 
 pytestmark = [pytest.mark.slow, pytest.mark.processes, pytest.mark.timeout(90)]
 
@@ -235,7 +236,7 @@ def swallow_the_end(stage: Stage, reply_id: str) -> None:
         "FROM tenants_tenant WHERE slug = 'acme'))",
         reply_id,
     )
-    stage.valkey.pipeline().xdel(log, last).set(fence, 1, keepttl=True).execute()
+    stage.valkey.pipeline().xdel(log, last).set(fence, ROUNDS, keepttl=True).execute()
 
 
 # --- The database and the web server -------------------------------------------------------------------------------

@@ -149,6 +149,21 @@ async def test_what_another_model_said_is_forgotten_also_while_it_is_on_its_way(
     assert (writer.text, writer.behind) == ("new", False)
 
 
+async def test_an_append_that_was_given_up_adds_nothing_when_it_arrives_after_all(valkey: Redis) -> None:
+    reply_id = uuid4()
+    writer = ReplyWriter(uuid4(), reply_id, 1)
+    writer.add("once")
+    late = writer.due()
+    assert late is not None
+    writer.took(event_log.RedisError("no answer in time"))
+    again = writer.due()
+    assert again is not None
+    writer.took((await event_log.append_all([again]))[0])
+    [answer] = await event_log.append_all([late])
+    assert isinstance(answer, event_log.StaleAttempt)
+    assert [event.kind for event in await event_log.read(reply_id) or []] == ["reset", "delta"]
+
+
 async def test_who_is_in_a_hurry_does_not_take_the_others_along(valkey: Redis) -> None:
     calm, hurried = (ReplyWriter(uuid4(), uuid4(), 1) for _ in range(2))
     ticker = writing.Ticker()
