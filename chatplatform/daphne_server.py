@@ -2,7 +2,8 @@
 
 - A WebSocket can be refused with the status that the application chose (ASGI's "WebSocket Denial Response");
   stock Daphne answers every refused handshake with 403.
-- `send` waits while a client does not read; stock Daphne keeps everything in memory.
+- `send` waits while a client does not read, and no more is read from a client than the application takes; stock
+  Daphne keeps everything in memory.
 - SIGTERM and SIGINT let everybody go first; stock Daphne cuts them off.
 - It runs on uvloop, and writes text frames itself.
 """
@@ -33,6 +34,7 @@ from zope.interface import implementer  # type: ignore[import-untyped]
 from chatplatform import draining, heartbeats
 
 DENIAL = "websocket.http.response"
+MOST_WAITING, LOOK_AGAIN = 8, 0.05  # frames of one socket that wait for the application; s
 
 
 @implementer(IPushProducer)
@@ -96,6 +98,19 @@ class Protocol(WebSocketProtocol):  # type: ignore[misc]
         self.transport.unregisterProducer()  # of the HTTP request that this was before
         self.transport.registerProducer(self.flow, True)
         super().onOpen()
+
+    def onMessage(self, payload: bytes, isBinary: bool) -> None:
+        """Nothing more is read from a client who sends faster than the application takes."""
+        super().onMessage(payload, isBinary)
+        if self.application_queue.qsize() >= MOST_WAITING:
+            self.transport.pauseProducing()
+            twisted_loop.call_later(LOOK_AGAIN, self._read_on)
+
+    def _read_on(self) -> None:
+        if self.application_queue.qsize() >= MOST_WAITING:
+            twisted_loop.call_later(LOOK_AGAIN, self._read_on)
+        else:
+            self.transport.resumeProducing()
 
     def _closeConnection(self, abort: bool = False) -> None:
         self.transport.unregisterProducer()  # or the transport would ask it for more instead of closing

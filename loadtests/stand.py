@@ -144,7 +144,9 @@ def _tenants() -> dict[str, str]:
 
     cast.prepare()
     for slug in TENANTS:
-        tenant, _, _ = provisioning.request_tenant(slug.title(), slug)
+        # Streams that are to be live all at once are longer than what a tenant's reply may be otherwise.
+        longest = {"max_tokens_per_response": 4096}
+        tenant, _, _ = provisioning.request_tenant(slug.title(), slug, configuration=longest)
         provisioning.provision(tenant.id)
     return {slug: cast.key(slug) for slug in TENANTS}
 

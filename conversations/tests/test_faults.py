@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from celery import Celery
 from django.conf import settings
@@ -257,6 +258,28 @@ async def test_nothing_is_accepted_and_lost_while_the_database_is_away(stage: St
     # Texts are sealed, so messages are counted: the first, and the one that was sent when the database was back.
     said = "SELECT count(*) FROM conversations_message WHERE role = 'user' AND conversation_id = %s"
     assert stage.rows(said, under_way.chat.about["id"]) == [(2,)]
+
+
+async def test_what_a_client_pours_in_meanwhile_does_not_pile_up(stage: Stage) -> None:
+    postgres = stage.processes["postgres"]
+    web = psutil.Process(stage.processes["daphne"].pid)
+    async with chatting(stage) as chat, chat.socket() as socket:
+        before = web.memory_info().rss
+        postgres.send_signal(signal.SIGSTOP)
+        for child in psutil.Process(postgres.pid).children(recursive=True):
+            child.send_signal(signal.SIGSTOP)
+        try:
+            await socket.send('{"type": "message", "content": "Hello", "client_id": "1"}')
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(2):
+                    while True:
+                        await socket.send("x" * 600_000)
+            grown = web.memory_info().rss - before
+        finally:
+            for child in psutil.Process(postgres.pid).children(recursive=True):
+                child.send_signal(signal.SIGCONT)
+            postgres.send_signal(signal.SIGCONT)
+    assert grown < 40_000_000
 
 
 async def test_all_is_well_soon_after_the_database_is_back(stage: Stage) -> None:
