@@ -35,6 +35,8 @@ class Cursor:
 
     def passes(self, event: Event) -> bool:
         """Whether the event is new to this reader; if so, it is noted."""
+        if self.value == events.TEXT_CURSOR and event.kind != "reset":
+            return False  # from before the log was lost, so it is in the stored text; the new log begins with a reset
         if self.ended or (self.value and event.position <= events.position(self.value)):
             return False
         self.value, self.ended = event.cursor, event.last

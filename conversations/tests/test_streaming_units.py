@@ -100,6 +100,15 @@ async def test_valkey_is_left_in_peace_while_it_refuses_and_gets_everything_late
     assert b"The first half, and the second." in await text_in_log(reply_id)
 
 
+def test_events_from_before_the_log_was_lost_add_nothing_to_the_stored_text() -> None:
+    cursor = reader.Cursor("r", events.TEXT_CURSOR)
+    old, begun, new = (
+        events.Event("r", f"{number}-0", kind, b"{}")
+        for number, kind in ((1, "delta"), (2, "reset"), (3, "delta"))
+    )
+    assert [cursor.passes(event) for event in (old, begun, new)] == [False, True, True]
+
+
 # --- The writer and its ticker ---------------------------------------------------------------------------------------
 async def test_a_log_that_was_flushed_begins_again_with_all_of_the_text(valkey: Redis) -> None:
     reply_id = uuid4()
