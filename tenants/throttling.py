@@ -22,8 +22,8 @@ from redis.retry import Retry
 from chatplatform.api.problem import Code, Problem
 from chatplatform.observability.metrics import RATE_LIMITED, RATE_LIMITER, RATE_UNCHECKED
 from chatplatform.ratelimit import Decision, Limiter, Refusal, Standing, Unavailable, Unit
-from chatplatform.ratelimit.availability import Availability
 from chatplatform.ratelimit.limiter import MINUTE
+from chatplatform.resilience.availability import Availability
 from tenants import limits
 from tenants.selectors import TenantState
 from tenants.vocabulary import LimitLevel

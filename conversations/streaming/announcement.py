@@ -15,7 +15,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError
 from redis.retry import Retry
 
-from chatplatform.ratelimit.availability import Availability
+from chatplatform.resilience.availability import Availability
 from conversations.streaming import event_log
 from conversations.streaming.event_log import Append
 from conversations.streaming.events import Event

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chatplatform.ratelimit.availability import Availability
+from chatplatform.resilience.availability import Availability
 
 
 def test_an_outage_is_noticed_once_and_asked_about_once_in_a_while() -> None:
