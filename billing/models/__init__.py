@@ -1,0 +1,22 @@
+from billing.models.budgets import EVER, NOBODY, Balance, Hold
+from billing.models.invoices import BillingAccount, Invoice, InvoiceLine, IssuedDocument, Issuer, Payment
+from billing.models.ledger import LedgerEntry
+from billing.models.plans import Plan, Subscription
+from billing.models.prices import ModelPrice
+
+__all__ = [
+    "EVER",
+    "NOBODY",
+    "Balance",
+    "BillingAccount",
+    "Hold",
+    "Invoice",
+    "InvoiceLine",
+    "IssuedDocument",
+    "Issuer",
+    "LedgerEntry",
+    "ModelPrice",
+    "Payment",
+    "Plan",
+    "Subscription",
+]
