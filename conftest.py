@@ -7,6 +7,7 @@ One PostgreSQL and one Valkey per run, migrated once; two tenants, Acme and Glob
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 from django.conf import settings
@@ -15,6 +16,9 @@ from chatplatform import embedded, tenancy
 from chatplatform.testing.clients import Caller
 from chatplatform.testing.live import Live, running_platform
 from tenants.selectors import TenantState
+
+if TYPE_CHECKING:
+    from chatplatform.testing.browser import Browser
 
 
 @pytest.fixture(scope="session")
@@ -67,6 +71,22 @@ def live(django_db_setup: None, django_db_blocker: pytest.FixtureRequest) -> Ite
     """The platform as real processes, with its own keys for both tenants."""
     with django_db_blocker.unblock(), running_platform() as platform:  # type: ignore[attr-defined]
         yield platform
+
+
+@pytest.fixture(scope="session")
+def only_chromium() -> Iterator[Browser]:
+    from chatplatform.testing.browser import running_browser
+
+    with running_browser() as browser:
+        yield browser
+
+
+@pytest.fixture
+def chromium(only_chromium: Browser) -> Browser:
+    """A real browser, of a visitor who has not been here before."""
+    only_chromium.forget()
+    only_chromium.complaints()
+    return only_chromium
 
 
 @pytest.fixture

@@ -138,24 +138,11 @@ class ConsiderateServer(Server):  # type: ignore[misc]
         }
         super().__init__(*arguments, **{**options, **pings})
         self.signal_handlers = False  # Twisted's own would stop at once
-        self.leaving: list[asyncio.Task[None]] = []
 
     def run(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
-            twisted_loop.add_signal_handler(number, self._told_to_stop)
+            twisted_loop.add_signal_handler(number, draining.begin, settings.DRAIN_SECONDS, self.stop)
         super().run()
-
-    def _told_to_stop(self) -> None:
-        self.leaving.append(twisted_loop.create_task(self._leave()))
-
-    async def _leave(self) -> None:
-        if draining.is_leaving():
-            draining.hurry()
-            return
-        try:
-            await draining.leave(settings.DRAIN_SECONDS)
-        finally:
-            self.stop()
 
     def listen_success(self, port: Any) -> None:
         heartbeats.give_up_on_the_dead(port.socket)

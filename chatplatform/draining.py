@@ -1,7 +1,7 @@
 """How a web process takes its leave (CONTRACT §6 and §8): it says so, lets everybody go elsewhere, and then ends.
 
-The server programs call `leave` when they are told to stop, and end when it returns. Until then they go on
-listening, so that `/readyz` can say 503 and what is under way is finished.
+The server programs call `begin` when they are told to stop. Until the end they go on listening, so that `/readyz` can
+say 503 and what is under way is finished.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SPREAD = 0.5  # of the grace: clients are sent away one by one, or all would arr
 
 @dataclass
 class _State:
-    leaving: bool = False
+    leaving: asyncio.Task[None] | None = None
     hurried: bool = False
     let_go: list[Callable[[int], None]] = field(default_factory=list)
     end: list[Callable[[], None]] = field(default_factory=list)
@@ -32,7 +32,7 @@ _state = _State()
 
 def is_leaving() -> bool:
     """Whether this process takes nothing new any more."""
-    return _state.leaving
+    return _state.leaving is not None
 
 
 def register(*, let_go: Callable[[int], None], end: Callable[[], None], is_busy: Callable[[], bool]) -> None:
@@ -43,9 +43,19 @@ def register(*, let_go: Callable[[int], None], end: Callable[[], None], is_busy:
     _state.is_busy.append(is_busy)
 
 
-async def leave(grace: float) -> None:
-    """Let everybody go, within `grace` seconds, `LAST_CALL` included. To be called once."""
-    _state.leaving = True
+def begin(grace: float, stop: Callable[[], None]) -> None:
+    """Told to stop, in the event loop: let everybody go within `grace` seconds, `LAST_CALL` included; then `stop`.
+
+    Told so again, somebody does not want to wait: what is left is closed now.
+    """
+    if _state.leaving is not None:
+        _state.hurried = True
+        return
+    _state.leaving = asyncio.create_task(_leave(grace))
+    _state.leaving.add_done_callback(lambda _: stop())
+
+
+async def _leave(grace: float) -> None:
     began = time.monotonic()
     last_call = min(LAST_CALL, grace / 3)
     for let_go in _state.let_go:
@@ -54,11 +64,6 @@ async def leave(grace: float) -> None:
     for end in _state.end:
         end()
     await _while_busy(time.monotonic() + last_call)
-
-
-def hurry() -> None:
-    """Somebody does not want to wait: `leave` returns as soon as what is left is closed."""
-    _state.hurried = True
 
 
 async def _while_busy(until: float, at_least: float = 0.0) -> None:

@@ -42,27 +42,17 @@ class Server(uvicorn.Server):
             self.should_exit = True
             return
         # Not kept in `_captured_signals`: they are raised again at the end, and the exit status would not be 0.
-        self.loop.call_soon_threadsafe(self._told_to_stop)
+        self.loop.call_soon_threadsafe(draining.begin, settings.DRAIN_SECONDS, self._stop)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self.loop = asyncio.get_running_loop()
-        self.leaving: list[asyncio.Task[None]] = []
         await super().startup(sockets)
         for server in self.servers:
             for listener in server.sockets:
                 heartbeats.give_up_on_the_dead(listener)
 
-    def _told_to_stop(self) -> None:
-        self.leaving.append(asyncio.create_task(self._leave()))
-
-    async def _leave(self) -> None:
-        if draining.is_leaving():
-            draining.hurry()
-            return
-        try:
-            await draining.leave(settings.DRAIN_SECONDS)
-        finally:
-            self.should_exit = True
+    def _stop(self) -> None:
+        self.should_exit = True
 
 
 def main() -> None:

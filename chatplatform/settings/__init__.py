@@ -39,12 +39,12 @@ DRAIN_SECONDS = env.decimal(
 MAX_CONNECTIONS_PER_CONTACT = env.number(
     "MAX_CONNECTIONS_PER_CONTACT",
     20,
-    meaning="WebSockets one end user may have open at once, in all processes",
+    meaning="WebSockets and event streams one end user may have open at once, in all processes",
 )
 MAX_CONNECTIONS_PER_TENANT = env.number(
     "MAX_CONNECTIONS_PER_TENANT",
     20_000,
-    meaning="WebSockets one tenant may have open at once, in all processes",
+    meaning="WebSockets and event streams one tenant may have open at once, in all processes",
 )
 PING_EVERY = env.decimal(
     "PING_EVERY", 20, meaning="Seconds between pings to a silent WebSocket; without an answer it is dropped"

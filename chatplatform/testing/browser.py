@@ -1,4 +1,7 @@
-"""A real Chromium for tests of the pages, and what they need to see of the chat page (docs/chat-page.md)."""
+"""A real Chromium for tests of the pages, and what they need to see of the chat page (docs/chat-page.md).
+
+A click that leads to another page returns before that page is there: what is looked for after it is waited for (`see`).
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,11 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
@@ -19,17 +23,17 @@ from selenium.webdriver.support.ui import WebDriverWait
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = """--headless=new --no-sandbox --disable-gpu --disable-dev-shm-usage --disable-background-networking
     --disable-component-update --disable-sync --no-first-run --window-size=1280,800"""
-PATIENCE = 20.0  # s
+PATIENCE = 30.0  # s; a busy machine is no fault of the page
 
 
 class Browser:
-    """One Chromium at one chat page at a time."""
+    """One Chromium at one page at a time."""
 
     def __init__(self, driver: webdriver.Chrome) -> None:
         self.driver = driver
 
     def open(self, url: str) -> None:
-        """Open a page and wait for its socket."""
+        """Open a chat page and wait for its socket."""
         self.driver.get(url)
         self.until(lambda: self.is_connected, "the socket is open")
 
@@ -44,6 +48,16 @@ class Browser:
 
     def script(self, code: str, *arguments: Any) -> Any:
         return self.driver.execute_script(code, *arguments)
+
+    def see(self, selector: str) -> WebElement:
+        """Wait until a page is loaded on which this element (CSS) is to be seen."""
+        return cast(WebElement, self.until(lambda: self._seen(selector), f"{selector} is to be seen"))
+
+    def _seen(self, selector: str) -> WebElement | None:
+        if self.script("return document.readyState") != "complete":
+            return None
+        found = self.driver.find_elements(By.CSS_SELECTOR, selector)
+        return found[0] if found and found[0].is_displayed() else None
 
     def find(self, test_id: str) -> list[WebElement]:
         """The elements with this `data-testid`, in the page's order."""
@@ -77,13 +91,15 @@ class Browser:
         self.until(lambda: self.answer("state") == state, f"the answer is {state}")
         return str(self.answer("raw"))
 
-    def until(self, ready: Callable[[], Any], what: str) -> None:
-        WebDriverWait(self.driver, PATIENCE, poll_frequency=0.05).until(lambda _: ready(), message=what)
+    def until(self, ready: Callable[[], Any], what: str) -> Any:
+        """What `ready` answers, as soon as that is true. An element that goes away with its page is not there yet."""
+        wait = WebDriverWait(self.driver, PATIENCE, 0.05, ignored_exceptions=[StaleElementReferenceException])
+        return wait.until(lambda _: ready(), message=what)
 
-    def complaints(self) -> list[str]:
+    def complaints(self, *levels: str) -> list[str]:
         """Errors on the console since the last call, violations of the content security policy among them."""
         entries = self.driver.get_log("browser")  # type: ignore[no-untyped-call]
-        return [entry["message"] for entry in entries if entry["level"] == "SEVERE"]
+        return [entry["message"] for entry in entries if entry["level"] in (levels or {"SEVERE"})]
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from conversations import selectors
 from conversations.api import serializers, sse
 from conversations.api.views import PAGE, paginated, refuse_choices
 from conversations.models import Message, Reply
-from conversations.services import access, handshake, turns
+from conversations.services import access, connections, handshake, turns
 from conversations.services.turns import Accepted, Options
 from conversations.streaming import events, reader
 from conversations.streaming.events import Event
@@ -80,6 +80,7 @@ class Messages(AsyncApiView):
         return _turn(accepted.user_message, orjson.loads(ended.data)["reply"], headers)
 
     async def _stream(self, request: Request, conversation_id: UUID) -> HttpResponseBase:
+        await connections.join_for_this_request(self.principal)
         accepted = await jobs.in_thread(self._accept, request, conversation_id)
         if isinstance(accepted, Response):
             return accepted
@@ -175,6 +176,7 @@ class ReplyEvents(AsyncApiView):
         await jobs.in_thread(self._reply, conversation_id, reply_id)
         if after is not None and await reader.at_end(reply_id, after):
             return Response(status=204)
+        await connections.join_for_this_request(self.principal)
         return sse.response(reader.follow(conversation_id, reply_id, after))
 
     def _reply(self, conversation_id: UUID, reply_id: UUID) -> Reply:

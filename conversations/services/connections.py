@@ -1,4 +1,4 @@
-"""At most so many WebSockets per end user and per tenant, counted over all processes (CONTRACT §6).
+"""At most so many WebSockets and event streams per end user and per tenant, counted over all processes (CONTRACT §6).
 
 Each process knows its own counts and notes them in Valkey, and says every 2 s that it lives: the counts of one that
 was killed are left out after `LIVES_FOR`. Valkey only helps: while it is away, a process goes by its own counts.
@@ -40,9 +40,9 @@ async def join(principal: Principal) -> tuple[str, ...]:
     """Count one more connection; what `leave` wants to have. Raises Problem 429 if there are too many."""
     assert principal.tenant is not None
     with tenancy.in_tenant(principal.tenant.ref):
-        keys, limits = [tenancy.key("sockets")], [settings.MAX_CONNECTIONS_PER_TENANT]
+        keys, limits = [tenancy.key("connections")], [settings.MAX_CONNECTIONS_PER_TENANT]
         if principal.contact_id is not None:
-            keys.append(tenancy.key("sockets", principal.contact_id))
+            keys.append(tenancy.key("connections", principal.contact_id))
             limits.append(settings.MAX_CONNECTIONS_PER_CONTACT)
     _counts.update(keys)  # before anything is waited for: others join at the same time
     try:
@@ -61,6 +61,14 @@ async def join(principal: Principal) -> tuple[str, ...]:
         limit=limits[full],
         retry_after=RETRY_AFTER,
     )
+
+
+async def join_for_this_request(principal: Principal) -> None:
+    """Count the request that this task answers as a connection, until the task is over. Raises as `join` does."""
+    place = await join(principal)
+    task = asyncio.current_task()
+    assert task is not None
+    task.add_done_callback(lambda _: leave(place))
 
 
 def leave(place: tuple[str, ...]) -> None:

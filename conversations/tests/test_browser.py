@@ -14,13 +14,13 @@ from selenium.webdriver.common.keys import Keys
 
 from chatplatform import tenancy
 from chatplatform.testing import cast
-from chatplatform.testing.browser import Browser, running_browser
+from chatplatform.testing.browser import Browser
 from chatplatform.testing.live import Live
 from chatplatform.testing.stage import until
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.processes]
 
-SLOWLY = "[[sim: tps=40 tokens=90]] What is going on?"
+SLOWLY = "[[sim: tps=25 tokens=90]] What is going on?"
 OPENING_HOURS = b"# Opening hours\n\nThe shop is open from nine to six on weekdays, and closed on Sundays.\n"
 HOSTILE = (
     "<script>window.pwned = 1</script> <img src=x onerror=window.pwned=2> "
@@ -29,18 +29,9 @@ HOSTILE = (
 )
 
 
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with running_browser() as browser:
-        yield browser
-
-
 @pytest.fixture
 def browser(chromium: Browser) -> Iterator[Browser]:
     """A visitor who has not been here before; whatever is tested, the console stays clean."""
-    chromium.forget()
-    chromium.driver.set_window_size(1280, 800)
-    chromium.complaints()
     yield chromium
     assert chromium.complaints() == []
 

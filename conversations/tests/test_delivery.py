@@ -9,7 +9,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -271,6 +271,28 @@ def test_a_visitor_can_have_so_many_windows(live: Live, web: Live) -> None:
         pass
     for one in opened:
         one.__exit__(None, None, None)
+
+
+def test_event_streams_count_as_windows_do(live: Live, web: Live) -> None:
+    limit = int(web.environment["MAX_CONNECTIONS_PER_CONTACT"])
+    visitor = Visitor(web, "acme.localhost")
+    here, elsewhere = visitor.api(), replace_live(visitor, live).api()
+    with ExitStack() as opened:
+        stream = opened.enter_context(here.streaming(visitor.conversation, "[[sim: tps=20 tokens=400]]"))
+        reply = next(stream).data["reply_id"]
+        for _ in range(limit - 2):
+            opened.enter_context(here.reading(visitor.conversation, reply))
+        with visitor.socket():
+            for caller in (here, elsewhere):
+                with pytest.raises(AssertionError, match='"code":"rate_limited"'):
+                    caller.events(visitor.conversation, reply)
+                refused = caller.say(visitor.conversation, stream=True)
+                # Not `reply_in_progress`: nothing was looked at, or stored.
+                assert (refused.status_code, refused.json()["level"]) == (429, "user")
+        here.cancel(visitor.conversation, reply)
+    whole = f"/conversations/{visitor.conversation}/replies/{reply}/events"
+    for _ in range(2 * limit):
+        until(lambda: here.get(whole).status_code == 200, "every one that ends makes room")
 
 
 def replace_live(visitor: Visitor, live: Live) -> Visitor:
