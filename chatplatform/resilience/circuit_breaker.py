@@ -193,8 +193,11 @@ class CircuitBreaker:
                 self._away(error)  # and the results are forgotten: they are about a time that has passed
                 await asyncio.sleep(FRESH)
             else:
+                if _is_cancelled():
+                    return
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._hurry.wait(), FRESH)
+                    async with asyncio.timeout(FRESH):
+                        await self._hurry.wait()
             if not self._results:
                 return
 
@@ -230,6 +233,13 @@ class CircuitBreaker:
     def _away(self, error: RedisError) -> None:
         self._on_away(error)
         self._renew(CircuitState.CLOSED, 0.0)
+
+
+def _is_cancelled() -> bool:
+    """Whether somebody wants this task to end. redis-py may have taken no notice: Python 3.11's `wait_for`, which it
+    uses, loses a cancellation that comes together with what it waits for."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 class Permit:
