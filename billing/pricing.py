@@ -1,47 +1,221 @@
-"""What a call costs, in exact US dollars. Prices come from `genai-prices`; unknown is refused."""
+"""What a call costs, in exact US dollars, by the prices in the table (`ModelPrice`). Unknown is refused, not guessed.
+
+Each process keeps the prices in force for 4 seconds at most, and drops them at once when the control bus says so.
+A thread that finds them too old loads them again. The event loop never waits for the database: it gets what is kept
+from `price`, and code there that must be exact begins with `await asyncio.to_thread(pricing.load)` and goes on with
+that `Prices`.
+"""
 
 from __future__ import annotations
 
-from decimal import Decimal
+import asyncio
+import re
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import ROUND_HALF_EVEN, ROUND_UP, Decimal
+from itertools import groupby
+from uuid import UUID
 
-import genai_prices
+from django.utils import timezone
 
+from billing.models import ModelPrice
+from billing.models.prices import STAFF
+from chatplatform import tenancy
 from chatplatform.llm.types import ModelRef, Usage
 
-FREE_PROVIDERS = frozenset({"local", "llama"})
-NOTHING = Decimal(0)
-SIMULATED = "sim"  # the provider simulator's models
+FRESH_SECONDS = 4.0  # below the promise of 5 s, which includes the request that is under way
+UNIT = Decimal("0.000000001")  # the smallest amount that is written down
+MILLION = Decimal(1_000_000)
+WILD = re.compile(r"[*#]")
 
 
 class Unpriced(LookupError):
     """There is no price for this model."""
 
 
-def cost(model: ModelRef, usage: Usage) -> Decimal:
-    """The price of one call in US dollars. Raises Unpriced."""
-    if _is_free(model):
-        return NOTHING
-    counted = genai_prices.Usage(
-        input_tokens=usage.input_tokens,
-        cache_read_tokens=usage.cached_input_tokens,
-        cache_write_tokens=usage.cache_write_input_tokens,
-        output_tokens=usage.output_tokens,
+@dataclass(frozen=True, slots=True)
+class Price:
+    """A price in force, in US dollars for a million tokens. `id` is its row in `ModelPrice`."""
+
+    id: UUID
+    input: Decimal
+    cached_input: Decimal
+    cache_write: Decimal
+    output: Decimal
+
+    def cost(self, usage: Usage) -> Decimal:
+        """What the provider charges for this usage, to a thousandth of a millionth of a dollar."""
+        plain = usage.input_tokens - usage.cached_input_tokens - usage.cache_write_input_tokens
+        millionths = (
+            self.input * plain
+            + self.cached_input * usage.cached_input_tokens
+            + self.cache_write * usage.cache_write_input_tokens
+            + self.output * usage.output_tokens
+        )
+        return exact(millionths / MILLION)
+
+    def worst(self, input_tokens: int, output_tokens: int) -> Decimal:
+        """The most that so many tokens may cost, whichever part of the input is cached. Rounded up."""
+        dearest = max(self.input, self.cached_input, self.cache_write)
+        return exact((dearest * input_tokens + self.output * output_tokens) / MILLION, ROUND_UP)
+
+
+def exact(dollars: Decimal, rounding: str = ROUND_HALF_EVEN) -> Decimal:
+    """An amount as it is written down. The one place that rounds a cost."""
+    return dollars.quantize(UNIT, rounding)
+
+
+def charged(cost: Decimal, markup_percent: Decimal) -> Decimal:
+    """What a tenant pays for what cost us `cost`."""
+    return exact(cost * (100 + markup_percent) / 100)
+
+
+# --- The prices in force -------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class Version:
+    """All rows of a model that began to hold together: a price, and its steps for longer prompts, longest first."""
+
+    provider: str
+    model: str
+    names: tuple[str, ...]
+    steps: tuple[tuple[int, Price], ...]
+
+    def price(self, input_tokens: int) -> Price:
+        """The price of a prompt of this length."""
+        return next((price for over, price in self.steps if input_tokens > over), self.steps[-1][1])
+
+
+class Prices:
+    """The prices that are in force at one moment. Never changes."""
+
+    def __init__(self, rows: Iterable[ModelPrice], at: datetime) -> None:
+        self.versions = in_force(rows, at)
+        self._names: dict[tuple[str, str], Version] = {}
+        self._patterns: dict[str, list[tuple[str, re.Pattern[str], Version]]] = {}
+        for version in self.versions:
+            for name in version.names:
+                self._enter(name, version)
+        # The longest first: what says more about a name knows it better.
+        for patterns in self._patterns.values():
+            patterns.sort(key=lambda entry: len(entry[0].replace("*", "")), reverse=True)
+
+    def price(self, model: ModelRef, input_tokens: int = 0) -> Price:
+        """The price of a call with so long a prompt. Raises Unpriced."""
+        return self.version(model).price(input_tokens)
+
+    def version(self, model: ModelRef) -> Version:
+        """The price with its steps. Raises Unpriced."""
+        name = model.name.lower()
+        if (version := self._names.get((model.provider, name))) is not None:
+            return version
+        for _, pattern, version in self._patterns.get(model.provider, ()):
+            if pattern.fullmatch(name):
+                return version
+        raise Unpriced(str(model))
+
+    def _enter(self, name: str, version: Version) -> None:
+        if WILD.search(name):
+            pattern = re.escape(name).replace(r"\*", ".*").replace(r"\#", "[0-9]")
+            self._patterns.setdefault(version.provider, []).append((name, re.compile(pattern), version))
+        elif name == version.model:
+            self._names[version.provider, name] = version
+        else:  # a model of this very name has more right to it
+            self._names.setdefault((version.provider, name), version)
+
+
+def in_force(rows: Iterable[ModelPrice], at: datetime) -> list[Version]:
+    """The version of each model that holds at a moment: staff's newest decision if that is a price of its own,
+    else the newest of the list. Those of staff come first, then the newest.
+    """
+    begun = sorted((row for row in rows if row.valid_from <= at), key=_model_then_age)
+    chosen = []
+    for _, of_model in groupby(begun, key=lambda row: (row.provider, row.model)):
+        versions = [list(version) for _, version in groupby(of_model, key=_start)]
+        decided = next((version for version in reversed(versions) if version[0].author), None)
+        chosen.append(decided if decided and decided[0].source == STAFF else versions[-1])
+    chosen.sort(key=lambda version: (version[0].source == STAFF, version[0].created_at), reverse=True)
+    return [_version(version) for version in chosen]
+
+
+def _model_then_age(row: ModelPrice) -> tuple[object, ...]:
+    return row.provider, row.model, *_start(row)
+
+
+def _start(row: ModelPrice) -> tuple[datetime, datetime]:
+    return row.valid_from, row.created_at
+
+
+def _version(rows: list[ModelPrice]) -> Version:
+    longest_first = sorted(rows, key=lambda row: row.over_input_tokens, reverse=True)
+    first = rows[0]
+    names = tuple(name.lower() for name in first.names or [first.model])
+    return Version(
+        first.provider,
+        first.model,
+        names,
+        tuple((row.over_input_tokens, _price(row)) for row in longest_first),
     )
-    try:
-        return genai_prices.calc_price(counted, model_ref=model.name, provider_id=model.provider).total_price
-    except LookupError as error:
-        raise Unpriced(str(model)) from error
+
+
+def _price(row: ModelPrice) -> Price:
+    return Price(row.id, row.input_price, row.cached_input_price, row.cache_write_price, row.output_price)
+
+
+# --- What this process keeps ---------------------------------------------------------------------------------------
+_kept: Prices | None = None
+_until = 0.0  # monotonic seconds
+
+
+def cached() -> Prices | None:
+    """The prices if they are kept and fresh; touches no database, so the event loop may ask."""
+    return _kept if time.monotonic() < _until else None
+
+
+def load() -> Prices:
+    """The prices in force, out of the table. For a thread."""
+    global _kept, _until
+    asked = time.monotonic()
+    with tenancy.in_platform():
+        _kept = Prices(ModelPrice.objects.order_by(), timezone.now())
+    _until = asked + FRESH_SECONDS
+    return _kept
+
+
+def forget() -> None:
+    """Load the prices again when they are next asked for."""
+    global _until
+    _until = 0.0
+
+
+def current() -> Prices:
+    """The prices, not older than 5 seconds; in the event loop, those that a thread of this process last loaded."""
+    return cached() or (_kept if _kept and _in_event_loop() else load())
+
+
+def price(model: ModelRef, input_tokens: int = 0) -> Price:
+    """The price in force for a call with a prompt of `input_tokens`. Raises Unpriced."""
+    return current().price(model, input_tokens)
+
+
+def cost(model: ModelRef, usage: Usage) -> Decimal:
+    """What one call costs in US dollars. Raises Unpriced."""
+    return price(model, usage.input_tokens).cost(usage)
 
 
 def is_priced(model: ModelRef) -> bool:
     """Whether calls to this model can be charged."""
     try:
-        cost(model, Usage())
+        price(model)
     except Unpriced:
         return False
     return True
 
 
-def _is_free(model: ModelRef) -> bool:
-    simulated = model.name == SIMULATED or model.name.startswith(f"{SIMULATED}-")
-    return model.provider in FREE_PROVIDERS or simulated
+def _in_event_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

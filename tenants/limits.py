@@ -1,12 +1,11 @@
 """Which rate limits hold for a tenant and its users.
 
-The tenant's configuration says what it may do in a minute, its tier what it may at most, and the platform has limits
-of its own for all tenants together. Where two say something about the same, the lower one holds.
+The tenant's configuration says what it may do in a minute, its tier and its plan what it may at most, and the platform
+has limits of its own for all tenants together. Where two say something about the same, the lowest holds.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from uuid import UUID
 
 from django.conf import settings
@@ -15,25 +14,17 @@ from chatplatform import tenancy
 from chatplatform.ratelimit import Level
 from chatplatform.tenancy import TenantRef
 from tenants.selectors import TenantState
+from tenants.terms import Limits
 from tenants.vocabulary import LimitLevel
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What may pass in a minute; None is no limit. `user_requests` is for each end user."""
-
-    requests: int | None = None
-    tokens: int | None = None
-    user_requests: int | None = None
-
-
 def of_tenant(state: TenantState) -> Limits:
-    """What holds for a tenant: the lower of what its configuration and its tier say."""
-    configuration, tier = state.configuration, of_tier(state.tier)
+    """What holds for a tenant: the lowest of what its configuration, its tier and its plan say."""
+    configuration, tier, plan = state.configuration, of_tier(state.tier), state.terms.limits
     return Limits(
-        requests=_lower(configuration.requests_per_minute, tier.requests),
-        tokens=_lower(configuration.tokens_per_minute, tier.tokens),
-        user_requests=_lower(configuration.user_requests_per_minute, tier.user_requests),
+        requests=_lowest(configuration.requests_per_minute, tier.requests, plan.requests),
+        tokens=_lowest(configuration.tokens_per_minute, tier.tokens, plan.tokens),
+        user_requests=_lowest(configuration.user_requests_per_minute, tier.user_requests, plan.user_requests),
     )
 
 
@@ -62,5 +53,5 @@ def call_key(tenant: TenantRef, call: UUID) -> str:
         return tenancy.key("rate", "call", call)
 
 
-def _lower(one: int | None, other: int | None) -> int | None:
-    return min((limit for limit in (one, other) if limit is not None), default=None)
+def _lowest(*limits: int | None) -> int | None:
+    return min((limit for limit in limits if limit is not None), default=None)

@@ -6,6 +6,7 @@ bus (`tenants.control`) makes them visible at once where it can.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any
@@ -19,6 +20,7 @@ from chatplatform import tenancy
 from chatplatform.api.problem import Code, Problem
 from chatplatform.tenancy import TenantRef
 from tenants.models import ConfigurationVersion, Domain, Tenant
+from tenants.terms import Terms
 from tenants.vocabulary import TenantStatus
 
 FRESH_SECONDS = 4.0  # below the promise of 5 s, which includes the request that is under way
@@ -26,19 +28,27 @@ FRESH_SECONDS = 4.0  # below the promise of 5 s, which includes the request that
 
 @dataclass(frozen=True, slots=True)
 class TenantState:
-    """A tenant as a request sees it: who, whether it is served, and the configuration in force."""
+    """A tenant as a request sees it: who, whether it is served, the configuration in force and the plan's terms."""
 
     ref: TenantRef
     name: str
     tier: str
     status: str
     configuration: ConfigurationVersion
+    terms: Terms
 
 
+_terms_of: Callable[[Tenant], Terms] | None = None
 _states: TTLCache[UUID, TenantState] = TTLCache(10_000, FRESH_SECONDS)
 _ids: TTLCache[str, UUID | None] = TTLCache(50_000, FRESH_SECONDS)
 _lock = Lock()
 UNKNOWN: Any = object()
+
+
+def ask_for_terms(function: Callable[[Tenant], Terms]) -> None:
+    """Ask this function, in the platform's context, what a tenant has bought. The billing app knows."""
+    global _terms_of
+    _terms_of = function
 
 
 def forget(tenant_id: UUID | None = None) -> None:
@@ -68,8 +78,9 @@ def state(tenant_id: UUID) -> TenantState:
     with tenancy.in_platform():
         tenant = Tenant.objects.get(id=tenant_id)
         configuration = ConfigurationVersion.objects.filter(tenant=tenant).order_by("-number").first()
+        terms = _terms_of(tenant) if _terms_of else Terms(tier=tenant.tier)
     assert configuration is not None, "a tenant is created with its first configuration"
-    found = TenantState(tenant.ref, tenant.name, tenant.tier, tenant.status, configuration)
+    found = TenantState(tenant.ref, tenant.name, terms.tier, tenant.status, configuration, terms)
     with _lock:
         _states[tenant_id] = found
     return found

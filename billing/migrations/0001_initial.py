@@ -183,6 +183,7 @@ class Migration(migrations.Migration):
                 ('id', models.UUIDField(default=chatplatform.postgres.models.uuid7, editable=False, primary_key=True, serialize=False)),
                 ('provider', models.CharField(max_length=40)),
                 ('model', models.CharField(max_length=200)),
+                ('names', django.contrib.postgres.fields.ArrayField(base_field=models.CharField(max_length=200), blank=True, default=list, size=None)),
                 ('valid_from', models.DateTimeField(default=django.utils.timezone.now)),
                 ('over_input_tokens', models.PositiveIntegerField(default=0, help_text='Holds for calls whose prompt is longer than this')),
                 ('input_price', models.DecimalField(decimal_places=9, max_digits=18, validators=[django.core.validators.MinValueValidator(Decimal('0'))])),
@@ -191,12 +192,12 @@ class Migration(migrations.Migration):
                 ('output_price', models.DecimalField(decimal_places=9, max_digits=18, validators=[django.core.validators.MinValueValidator(Decimal('0'))])),
                 ('source', models.CharField(help_text='Where it comes from: genai-prices and its version, or staff', max_length=60)),
                 ('reason', models.CharField(blank=True, default='', max_length=300)),
-                ('author', models.CharField(blank=True, default='', max_length=200)),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
+                ('author', models.CharField(blank=True, default='', help_text='Who decided it; empty where the list did', max_length=200)),
+                ('created_at', models.DateTimeField(default=django.utils.timezone.now, editable=False)),
             ],
             options={
                 'ordering': ['provider', 'model', '-valid_from', 'over_input_tokens'],
-                'constraints': [models.UniqueConstraint(fields=('provider', 'model', 'valid_from', 'over_input_tokens'), name='one_price_per_model_and_time')],
+                'constraints': [models.UniqueConstraint(fields=('provider', 'model', 'valid_from', 'source', 'over_input_tokens'), name='one_price_per_model_and_time')],
             },
         ),
         migrations.CreateModel(

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from django.contrib.postgres.fields import ArrayField
 from django.core.validators import MinValueValidator
 from django.db import models
 from django.utils import timezone
 
 from chatplatform.postgres.models import SharedModel
+
+STAFF = "staff"
 
 
 def per_million() -> models.DecimalField[Decimal, Decimal]:
@@ -19,13 +22,14 @@ def per_million() -> models.DecimalField[Decimal, Decimal]:
 class ModelPrice(SharedModel):
     """The price of a model from `valid_from` until the next row of the same model begins.
 
-    `model` may end in `*`: then it is the price of every model of the provider that begins so and has no row of its
-    own.
+    `names` are the names it is called by, `model` alone if there are none; `*` stands for any text, `#` for a digit.
     Where a price depends on the length of the prompt, each further step is a row with its own `over_input_tokens`.
+    A price of staff's stays in force, whatever the list says later, until staff writes the list's price again.
     """
 
     provider = models.CharField(max_length=40)
     model = models.CharField(max_length=200)
+    names = ArrayField(models.CharField(max_length=200), default=list, blank=True)
     valid_from = models.DateTimeField(default=timezone.now)
     over_input_tokens = models.PositiveIntegerField(
         default=0, help_text="Holds for calls whose prompt is longer than this"
@@ -38,14 +42,17 @@ class ModelPrice(SharedModel):
         max_length=60, help_text="Where it comes from: genai-prices and its version, or staff"
     )
     reason = models.CharField(max_length=300, blank=True, default="")
-    author = models.CharField(max_length=200, blank=True, default="")
-    created_at = models.DateTimeField(auto_now_add=True)
+    author = models.CharField(
+        max_length=200, blank=True, default="", help_text="Who decided it; empty where the list did"
+    )
+    # The same for all rows of a price and its steps.
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
 
     class Meta:
         ordering = ["provider", "model", "-valid_from", "over_input_tokens"]
         constraints = [
             models.UniqueConstraint(
-                fields=["provider", "model", "valid_from", "over_input_tokens"],
+                fields=["provider", "model", "valid_from", "source", "over_input_tokens"],
                 name="one_price_per_model_and_time",
             )
         ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from billing import pricing
 from chatplatform import tenancy
 from chatplatform.postgres import migrations, roles
 from tenants import selectors
@@ -18,6 +19,7 @@ def prepare() -> None:
     """Migrate the database and make the tenants. Safe to repeat."""
     roles.prepare_database()
     migrations.migrate_shared()
+    pricing.load()  # for tests in an event loop, which never waits for the database
     for slug, name in NAMES.items():
         with tenancy.in_platform():
             if Tenant.objects.filter(slug=slug).exists():

@@ -14,7 +14,6 @@ from django.test.utils import override_settings
 
 from billing import pricing
 from chatplatform import tenancy
-from chatplatform.embedded import Servers
 from chatplatform.llm.catalog import LOCAL, resolve
 from chatplatform.llm.tokens import estimate_tokens
 from chatplatform.llm.types import ChatMessage, CompletionRequest, ModelRef, Usage
@@ -54,7 +53,7 @@ def shared() -> Iterator[Simulator]:
 
 
 @pytest.fixture
-async def simulator(shared: Simulator, servers: Servers) -> AsyncIterator[Simulator]:
+async def simulator(shared: Simulator, django_db_setup: None) -> AsyncIterator[Simulator]:
     """A gateway to the simulator, with short deadlines; circuits that do not open by themselves."""
     shared.control(reset=True)
     installation = override_settings(

@@ -10,9 +10,9 @@ import pytest
 from django.test.utils import override_settings
 
 from tenants import limits
-from tenants.limits import Limits
 from tenants.models import ConfigurationVersion
 from tenants.selectors import TenantState
+from tenants.terms import Limits
 
 
 def configured(state: TenantState, **values: Any) -> TenantState:

@@ -1,0 +1,60 @@
+"""What a tenant has bought: the terms of its plan, kept with the tenant's state for 5 seconds at most."""
+
+from __future__ import annotations
+
+from datetime import date
+from uuid import UUID
+
+from django.utils import timezone
+
+from billing.models import Plan, Subscription
+from billing.vocabulary import Feature
+from chatplatform import tenancy
+from tenants.models import Tenant
+from tenants.selectors import TenantState
+from tenants.terms import Limits, Terms
+
+
+def terms(state: TenantState) -> Terms:
+    """The terms of the plan that the tenant is on. Touches no database."""
+    return state.terms
+
+
+def allows(state: TenantState, feature: Feature) -> bool:
+    """Whether the tenant's plan includes this."""
+    return feature in state.terms.features
+
+
+def plan_on(tenant: Tenant, day: date) -> Plan:
+    """The plan that a tenant is on that day: by its newest subscription, or else the one that its tier names."""
+    if (subscription := subscription_on(tenant.id, day)) is not None:
+        return subscription.plan
+    with tenancy.in_platform():
+        return Plan.objects.get(code=tenant.tier)
+
+
+def subscription_on(tenant_id: UUID, day: date) -> Subscription | None:
+    """The subscription in force that day, if any."""
+    with tenancy.in_platform():
+        begun = Subscription.objects.filter(tenant_id=tenant_id, starts__lte=day)
+        return begun.select_related("plan").order_by("-starts").first()
+
+
+def of_tenant(tenant: Tenant) -> Terms:
+    """The terms that a tenant has today, out of the tables."""
+    return of_plan(plan_on(tenant, timezone.now().date()))
+
+
+def of_plan(plan: Plan) -> Terms:
+    """A plan as terms."""
+    return Terms(
+        plan=plan.code,
+        tier=plan.tier,
+        fee=plan.monthly_fee,
+        usage_billing=plan.usage_billing,
+        included_tokens=plan.included_tokens,
+        overage_price=plan.overage_price,
+        markup_percent=plan.markup_percent,
+        limits=Limits(plan.requests_per_minute, plan.tokens_per_minute, plan.user_requests_per_minute),
+        features=frozenset(plan.features),
+    )
