@@ -97,6 +97,13 @@ def _wipe_schema(ref: TenantRef) -> None:
     from chatplatform.postgres.roles import admin_connection
 
     with admin_connection() as admin:
-        tables = ("billing_invoice", "billing_invoiceline", "billing_payment", "billing_ledgerentry", "billing_hold")
+        tables = (
+            "billing_invoice",
+            "billing_invoiceline",
+            "billing_payment",
+            "billing_ledgerentry",
+            "billing_hold",
+        )
         names = ", ".join(f'"{ref.schema}".{name}' for name in tables)
+        admin.execute("SET LOCAL session_replication_role = replica")  # no trigger objects
         admin.execute(f"TRUNCATE {names}".encode())

@@ -113,7 +113,9 @@ def test_a_month_with_two_plans_is_split_by_days(acme: TenantState) -> None:
     with tenancy.in_tenant(acme.ref):
         called("5", day=date(2026, 4, 10), input_tokens=1)
         called("5", day=date(2026, 4, 11), input_tokens=70)
-    shown = [(line.kind, line.starts.day, line.ends.day, line.amount) for line in lines(scene.tenant(acme.ref))]
+    shown = [
+        (line.kind, line.starts.day, line.ends.day, line.amount) for line in lines(scene.tenant(acme.ref))
+    ]
     assert shown == [
         ("fee", 1, 10, Decimal("3.33")),
         ("usage", 1, 10, Decimal("5.00")),
@@ -135,7 +137,9 @@ def test_without_a_subscription_the_plan_is_the_tiers(acme: TenantState) -> None
     scene.issuer()
     with tenancy.in_platform():
         Subscription.objects.filter(tenant_id=acme.ref.id).delete()
-        Plan.objects.update_or_create(code=acme.tier, defaults={"monthly_fee": Decimal("12.34"), "name": "Tier"})
+        Plan.objects.update_or_create(
+            code=acme.tier, defaults={"monthly_fee": Decimal("12.34"), "name": "Tier"}
+        )
     [fee] = lines(scene.tenant(acme.ref))
     assert fee.amount == Decimal("12.34")
     with tenancy.in_platform():
