@@ -63,7 +63,9 @@ class LineKind(models.TextChoices):
 class PaymentStatus(models.TextChoices):
     """What a payment provider last said about an invoice."""
 
+    WAITING = "waiting", "To be handed to the payment provider"
     SENT = "sent", "Handed to the payment provider"
     PAID = "paid", "Paid"
     FAILED = "failed", "Failed"
+    VOIDED = "voided", "Voided"
     REFUNDED = "refunded", "Refunded"

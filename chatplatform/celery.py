@@ -16,7 +16,7 @@ FOUND_AGAIN = frozenset({"conversations.generate_reply"})  # jobs that PostgreSQ
 
 app = Celery("chatplatform")
 app.config_from_object("django.conf:settings", namespace="CELERY")
-app.autodiscover_tasks(["tenants", "conversations"])
+app.autodiscover_tasks(["tenants", "conversations", "billing"])
 
 
 @setup_logging.connect

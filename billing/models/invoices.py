@@ -62,7 +62,7 @@ class BillingAccount(SharedModel):
 
 
 class IssuedDocument(SharedModel):
-    """Which number went to which document: one row for each, of all tenants."""
+    """Which number went to which document: one row for each, of all tenants. `payment_status` alone ever changes."""
 
     issuer = models.ForeignKey(Issuer, on_delete=models.PROTECT, related_name="documents")
     number = models.PositiveBigIntegerField()
@@ -75,9 +75,24 @@ class IssuedDocument(SharedModel):
     month = models.DateField()
     total = _amount()
     issued_at = models.DateTimeField()
+    author = models.CharField(max_length=200, blank=True, default="", help_text="Who issued it")
+    payment_status = models.CharField(
+        max_length=10,
+        choices=PaymentStatus.choices,
+        blank=True,
+        default="",
+        help_text="The newest of its payments says so; empty: none of them is known",
+    )
 
     class Meta:
         ordering = ["-issued_at", "-number"]
+        indexes = [
+            models.Index(
+                fields=["payment_status"],
+                condition=models.Q(payment_status=PaymentStatus.WAITING),
+                name="documents_to_hand_over",
+            )
+        ]
         constraints = [
             models.UniqueConstraint(fields=["issuer", "number"], name="document_number_once"),
             models.UniqueConstraint(
@@ -121,10 +136,16 @@ class Invoice(TenantModel):
 
 
 class InvoiceLine(TenantModel):
-    """One line; the sum of the lines' amounts is the document's subtotal. `exact` is what was rounded to `amount`."""
+    """One line; the sum of the lines' amounts is the document's subtotal. `exact` is what was rounded to `amount`.
+
+    `starts` and `ends` are the first and the last of its days. A credit note's line names the one that it `corrects`.
+    """
 
     invoice = models.ForeignKey(Invoice, on_delete=models.CASCADE, related_name="lines")
+    corrects = models.ForeignKey("self", on_delete=models.PROTECT, null=True, related_name="credits")
     position = models.PositiveSmallIntegerField()
+    starts = models.DateField()
+    ends = models.DateField()
     kind = models.CharField(max_length=10, choices=LineKind.choices)
     description = models.CharField(max_length=300)
     provider = models.CharField(max_length=40, blank=True, default="")

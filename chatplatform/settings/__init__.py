@@ -195,6 +195,7 @@ MAX_ATTEMPTS = env.number("MAX_ATTEMPTS", 5, meaning="Attempts at one reply befo
 CELERY_BEAT_SCHEDULE = {
     "pick-up-births": {"task": "tenants.pick_up_births", "schedule": 20, "options": {"expires": 20}},
     "expire-idempotency-records": {"task": "tenants.expire_idempotency_records", "schedule": 3600},
+    "hand-over-invoices": {"task": "billing.hand_over_waiting", "schedule": 600, "options": {"expires": 600}},
 }
 
 # --- Models ----------------------------------------------------------------------------------------------------
@@ -366,6 +367,17 @@ SPECTACULAR_SETTINGS = {
     "SCHEMA_PATH_PREFIX": "/api/v1",
     "COMPONENT_SPLIT_REQUEST": True,
 }
+
+# --- Payments --------------------------------------------------------------------------------------------------
+STRIPE_API_KEY = env.text(
+    "STRIPE_API_KEY", secret=True, meaning="Stripe collects the invoices; unset = nobody does"
+)
+STRIPE_WEBHOOK_SECRET = env.text(
+    "STRIPE_WEBHOOK_SECRET", secret=True, meaning="What Stripe signs with what it sends to `/webhooks/stripe`"
+)
+STRIPE_API_BASE = env.text(
+    "STRIPE_API_BASE", meaning="Stripe's address, or that of a server that speaks its protocol"
+)
 
 # --- Mail and watching -----------------------------------------------------------------------------------------
 EMAIL_URL = env.text(

@@ -1,0 +1,199 @@
+"""Reading invoices and credit notes: for pages, the API and downloads. Inside the tenant, or staff's view of it."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from django.db.models import Q, QuerySet
+
+from billing.amounts import NOTHING
+from billing.models import Invoice, InvoiceLine, LedgerEntry, Payment
+from billing.vocabulary import DocumentKind, LineKind, PaymentStatus
+from chatplatform.jobs import in_thread
+from chatplatform.tenancy import Scope
+
+LINE = ("position", "kind", "description", "provider", "model", "starts", "ends", "calls", "tokens")
+MONEY = ("unit_price", "exact", "amount")
+CALL = (
+    "day",
+    "started_at",
+    "reply",
+    "conversation",
+    "attempt",
+    "sequence",
+    "kind",
+    "outcome",
+    "provider",
+    "model",
+    "input_tokens",
+    "cached_input_tokens",
+    "cache_write_input_tokens",
+    "output_tokens",
+    "estimated",
+    "charged_usd",
+)
+# What a tenant is not told: what the call cost us, and so what we add.
+OURS = (
+    "input_price",
+    "cached_input_price",
+    "cache_write_price",
+    "output_price",
+    "markup_percent",
+    "cost_usd",
+)
+CHUNK = 5_000
+Inside = Callable[[], AbstractContextManager[Scope]]
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """An invoice or a credit note with all that belongs to it."""
+
+    invoice: Invoice
+    lines: Sequence[InvoiceLine]
+    payments: Sequence[Payment]
+    credit_notes: Sequence[Invoice]
+
+    @property
+    def is_invoice(self) -> bool:
+        return self.invoice.kind == DocumentKind.INVOICE
+
+    @property
+    def credited(self) -> Decimal:
+        """What credit notes have taken back, tax included; positive."""
+        return -sum((note.total for note in self.credit_notes), NOTHING)
+
+    @property
+    def payment(self) -> Payment | None:
+        """The newest word about its payment."""
+        return self.payments[-1] if self.payments else None
+
+    @property
+    def paid(self) -> bool:
+        return self.payment is not None and self.payment.status == PaymentStatus.PAID
+
+
+def of_tenant() -> QuerySet[Invoice]:
+    """The tenant's invoices and credit notes, newest first."""
+    return Invoice.objects.select_related("corrects").order_by("-issued_at", "-id")
+
+
+def document(document_id: UUID) -> Document:
+    """One of them with all that belongs to it. Raises Invoice.DoesNotExist."""
+    invoice = Invoice.objects.select_related("corrects").get(id=document_id)
+    return Document(
+        invoice,
+        list(invoice.lines.all()),
+        list(invoice.payments.order_by("at", "id")),
+        list(invoice.credit_notes.order_by("issued_at", "id")),
+    )
+
+
+def entries(line: InvoiceLine) -> QuerySet[LedgerEntry]:
+    """The calls behind a line: for the usage of a model its own, for overage those of all models, for a fee none.
+
+    The amount of a line that is charged by cost is the sum of their `charged_usd`; tokens add up in the same way.
+    """
+    line = line.corrects or line
+    if line.kind == LineKind.FEE:
+        return LedgerEntry.objects.none()
+    found = LedgerEntry.objects.filter(day__range=(line.starts, line.ends)).order_by("day", "id")
+    return found.filter(provider=line.provider, model=line.model) if line.kind == LineKind.USAGE else found
+
+
+def as_json(shown: Document) -> dict[str, Any]:
+    """The document for programs. Amounts are decimal strings."""
+    invoice = shown.invoice
+    return {
+        "id": str(invoice.id),
+        "kind": invoice.kind,
+        "number": invoice.number,
+        "month": f"{invoice.month:%Y-%m}",
+        "issued_at": invoice.issued_at,
+        "due_on": invoice.due_on,
+        "corrects": invoice.corrects.number if invoice.corrects else None,
+        "reason": invoice.reason,
+        "issuer": invoice.issuer,
+        "recipient": invoice.recipient,
+        "plans": invoice.plan["terms"],
+        "currency": invoice.currency,
+        "lines": [
+            {"id": str(line.id)}
+            | {name: getattr(line, name) for name in LINE}
+            | {name: _plain(getattr(line, name)) for name in MONEY}
+            for line in shown.lines
+        ],
+        "subtotal": _plain(invoice.subtotal),
+        "tax_percent": _plain(invoice.tax_percent),
+        "tax": _plain(invoice.tax),
+        "total": _plain(invoice.total),
+        "credited": _plain(shown.credited),
+        "credit_notes": [note.number for note in shown.credit_notes],
+        "payment": shown.payment.status if shown.payment else None,
+        "pay_at": shown.payment.url if shown.payment else "",
+    }
+
+
+def as_csv(shown: Document) -> str:
+    """The document as a table: a row for each line, then subtotal, tax and total."""
+    invoice = shown.invoice
+    rows = [
+        [*(getattr(line, name) for name in LINE), *(getattr(line, name) for name in MONEY)]
+        for line in shown.lines
+    ]
+    for name in ("subtotal", "tax", "total"):
+        amount = getattr(invoice, name)
+        rows.append(["", name, "", "", "", "", "", "", "", "", amount, amount])
+    head = [invoice.number, f"{invoice.month:%Y-%m}", invoice.currency]
+    table = [["number", "month", "currency", *LINE, *MONEY], *([*head, *row] for row in rows)]
+    return _csv(table)
+
+
+async def entries_csv(line: InvoiceLine, inside: Inside, *, ours: bool = False) -> AsyncIterator[bytes]:
+    """The calls behind a line as a table, in pieces; with what they cost us if it is for staff.
+
+    `inside` makes the context to read them in, such as `partial(tenancy.in_tenant, ref)`: the pieces are read after the
+    view has answered.
+    """
+    columns = CALL + OURS if ours else CALL
+    yield _csv([["id", *columns]]).encode()
+    last: tuple[Any, ...] | None = None
+    while rows := await in_thread(_chunk, line, inside, ("id", *columns), last):
+        yield _csv(rows).encode()
+        last = rows[-1]
+
+
+def _chunk(
+    line: InvoiceLine, inside: Inside, columns: Sequence[str], last: tuple[Any, ...] | None
+) -> list[Any]:
+    with inside():
+        found = entries(line)
+        if last is not None:
+            row_id, day = last[0], last[1]
+            found = found.filter(Q(day__gt=day) | Q(day=day, id__gt=row_id))
+        return list(found.values_list(*columns)[:CHUNK])
+
+
+def _csv(rows: Sequence[Sequence[Any]]) -> str:
+    table = io.StringIO()
+    csv.writer(table).writerows([_cell(value) for value in row] for row in rows)
+    return table.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    """A value for a table; a text that a spreadsheet would take for a formula is marked as a text."""
+    if isinstance(value, str) and value.startswith(FORMULA):
+        return f"'{value}"
+    return _plain(value) if isinstance(value, Decimal) else value
+
+
+def _plain(value: Decimal | None) -> str | None:
+    return None if value is None else f"{value:f}"

@@ -1,0 +1,242 @@
+"""Stripe: it collects what our invoices say. Numbers, lines and amounts are ours; Stripe rounds and taxes nothing.
+
+Everything is made under idempotency keys out of our own ids, and before an invoice is made Stripe is asked whether it
+has it, because it forgets the keys after a day.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, date, datetime, time
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import stripe
+from stripe import RequestsClient, StripeClient, StripeError, WebhookSignature
+
+from billing.payments.base import Bill, BillLine, NotTaken, Unsigned, Word
+from billing.vocabulary import PaymentStatus
+
+PATIENCE, SHORT_PATIENCE = 20.0, 4.0  # s; a webhook has to be answered
+TRIES = 2
+MOST_LINES = 250  # Stripe's own limit for an invoice
+LONGEST_NUMBER = 26  # of an invoice at Stripe
+SAID = {
+    "invoice.paid": PaymentStatus.PAID,
+    "invoice.payment_failed": PaymentStatus.FAILED,
+    "invoice.voided": PaymentStatus.VOIDED,
+}
+REFUNDED = "charge.refunded"
+STATUSES = {
+    "draft": PaymentStatus.SENT,
+    "open": PaymentStatus.SENT,
+    "paid": PaymentStatus.PAID,
+    "void": PaymentStatus.VOIDED,
+    "uncollectible": PaymentStatus.FAILED,
+}
+
+
+class Stripe:
+    """See `billing.payments.base.PaymentProvider`."""
+
+    name = "stripe"
+    takes_invoices = True
+
+    def __init__(self, key: str, base: str, webhook_secret: str) -> None:
+        self._secret = webhook_secret
+        self._client = _client(key, base, PATIENCE, TRIES)
+        self._quick = _client(key, base, SHORT_PATIENCE, 0)
+
+    def customer(self, bill: Bill) -> str:
+        if bill.customer:
+            return bill.customer
+        with _refusals():
+            made = self._client.v1.customers.create(
+                {
+                    "name": bill.name,
+                    "metadata": {"tenant": str(bill.tenant)},
+                    **({"email": bill.email} if bill.email else {}),
+                },
+                {"idempotency_key": f"customer-{bill.tenant}-{bill.document}"},
+            )
+        return made.id
+
+    def send(self, bill: Bill) -> Word:
+        with _refusals():
+            found = self._existing(bill)
+            invoice = found or self._draft(bill)
+            if invoice.status == "draft":
+                there = self._lines_of(invoice.id) if found else set()
+                for line in _shown(bill):
+                    if line.key not in there:
+                        self._add(invoice.id, bill, line)
+                invoice = self._client.v1.invoices.retrieve(invoice.id)
+                if invoice.total != _cents(bill.total):
+                    raise NotTaken(
+                        f"Stripe adds {bill.number} up to {invoice.total} cents: it stays a draft."
+                    )
+                invoice = self._client.v1.invoices.finalize_invoice(
+                    invoice.id, {"auto_advance": True}, {"idempotency_key": f"finalise-{bill.document}"}
+                )
+        return _word(bill.document, f"sent-{invoice.id}", invoice)
+
+    def status(self, document: UUID, reference: str) -> Word:
+        with _refusals():
+            invoice = self._client.v1.invoices.retrieve(reference)
+        return _word(document, f"asked-{invoice.id}-{invoice.status}", invoice)
+
+    def heard(self, body: bytes, headers: Mapping[str, str]) -> Word | None:
+        try:
+            # Anybody can post anything here, and what is signed is text.
+            WebhookSignature.verify_header(body, headers.get("Stripe-Signature"), self._secret, tolerance=300)
+            event = json.loads(body)
+        except (StripeError, ValueError) as error:
+            raise Unsigned("The signature is missing, wrong or old.") from error
+        kind, said = event["type"], event["data"]["object"]
+        if kind == REFUNDED:
+            return self._refund(event, said)
+        if kind not in SAID:
+            return None
+        amount = said["amount_paid"] if kind == "invoice.paid" else said["amount_due"]
+        return _heard(event, said, SAID[kind], amount)
+
+    def _existing(self, bill: Bill) -> Any:
+        """The invoice that an earlier attempt has made, finished or not."""
+        query: Any = {"customer": bill.customer, "limit": 100}
+        for invoice in self._client.v1.invoices.list(query).auto_paging_iter():
+            if (invoice.metadata or {}).get("document") == str(bill.document) and invoice.status != "void":
+                return invoice
+        return None
+
+    def _lines_of(self, invoice: str) -> set[str | None]:
+        """The keys of the lines that a draft has."""
+        items = self._client.v1.invoice_items.list({"invoice": invoice, "limit": 100})
+        return {(item.metadata or {}).get("line") for item in items.auto_paging_iter()}
+
+    def _draft(self, bill: Bill) -> Any:
+        number = {"number": bill.number} if len(bill.number) <= LONGEST_NUMBER else {}
+        # Stripe takes no day that is over, and an invoice may have waited for it for long.
+        due = max(_end_of(bill.due_on), int(datetime.now(UTC).timestamp()) + 3600)
+        params: Any = {
+            "customer": bill.customer,
+            "collection_method": "send_invoice",
+            "due_date": due,
+            "auto_advance": False,
+            "currency": bill.currency.lower(),
+            "pending_invoice_items_behavior": "exclude",
+            "description": f"Invoice {bill.number}, {bill.month:%B %Y}",
+            "metadata": {
+                "document": str(bill.document),
+                "tenant": str(bill.tenant),
+                "number": bill.number,
+            },
+            **number,
+        }
+        return self._client.v1.invoices.create(params, {"idempotency_key": f"invoice-{bill.document}"})
+
+    def _add(self, invoice: str, bill: Bill, line: BillLine) -> None:
+        self._client.v1.invoice_items.create(
+            {
+                "customer": bill.customer,
+                "invoice": invoice,
+                "amount": _cents(line.amount),
+                "currency": bill.currency.lower(),
+                "description": line.description,
+                "metadata": {"line": line.key},
+            },
+            {"idempotency_key": f"line-{line.key}"},
+        )
+
+    def _refund(self, event: Mapping[str, Any], charge: Mapping[str, Any]) -> Word | None:
+        """A charge does not say which invoice it paid: that has to be asked."""
+        if not (intent := charge.get("payment_intent")):
+            return None
+        with _refusals():
+            found = self._quick.v1.invoice_payments.list(
+                {
+                    "payment": {"type": "payment_intent", "payment_intent": intent},
+                    "expand": ["data.invoice"],
+                }
+            )
+        if not found.data:
+            return None
+        invoice = found.data[0].invoice
+        assert not isinstance(invoice, str), "it was asked for with the payment"
+        paid = {"id": invoice.id, "metadata": dict(invoice.metadata or {})}
+        return _heard(event, paid, PaymentStatus.REFUNDED, charge["amount_refunded"])
+
+
+def _client(key: str, base: str, patience: float, tries: int) -> StripeClient:
+    return StripeClient(
+        key,
+        base_addresses={"api": base} if base else None,
+        http_client=RequestsClient(timeout=patience),
+        max_network_retries=tries,
+    )
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    try:
+        yield
+    except StripeError as error:
+        code = error.code or type(error).__name__
+        raise NotTaken(f"Stripe: {code} (HTTP {error.http_status or '-'})") from error
+
+
+def _shown(bill: Bill) -> list[BillLine]:
+    """Each line, unless there are too many for Stripe: then those that cost something."""
+    if len(bill.lines) <= MOST_LINES:
+        return list(bill.lines)
+    paid = [line for line in bill.lines if line.amount]
+    if len(paid) > MOST_LINES:
+        raise NotTaken(f"{bill.number} has {len(paid)} lines; Stripe takes {MOST_LINES}.")
+    return paid
+
+
+def _word(document: UUID, event: str, invoice: Any) -> Word:
+    return Word(
+        document=document,
+        event=event,
+        reference=invoice.id,
+        status=STATUSES.get(invoice.status or "", PaymentStatus.SENT),
+        amount=_dollars(invoice.total),
+        at=datetime.now(UTC),
+        url=invoice.hosted_invoice_url or "",
+    )
+
+
+def _heard(
+    event: Mapping[str, Any], invoice: Mapping[str, Any], status: PaymentStatus, amount: int
+) -> Word | None:
+    try:
+        document = UUID(invoice["metadata"]["document"])
+    except (KeyError, TypeError, ValueError):
+        return None  # an invoice that we did not send
+    return Word(
+        document=document,
+        event=event["id"],
+        reference=invoice["id"],
+        status=status,
+        amount=_dollars(amount),
+        at=datetime.fromtimestamp(event["created"], UTC),
+        url=invoice.get("hosted_invoice_url") or "",
+    )
+
+
+def _end_of(day: date) -> int:
+    return int(datetime.combine(day, time(23, 59), UTC).timestamp())
+
+
+def _cents(amount: Decimal) -> int:
+    return int(amount * 100)
+
+
+def _dollars(cents: int) -> Decimal:
+    return Decimal(cents) / 100
+
+
+stripe.enable_telemetry = False

@@ -1,0 +1,100 @@
+"""What an invoice would say: out of the ledger and the plans in force."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from decimal import Decimal
+from typing import Any
+
+from django.db.models import Count, F, Q, Sum
+
+from billing import months
+from billing.amounts import Line, Span, Sums, Usage, lines_of, sums
+from billing.models import BillingAccount, Issuer, LedgerEntry, Plan, Subscription
+from billing.vocabulary import CallOutcome, EntryKind
+from chatplatform import tenancy
+from chatplatform.api.problem import invalid
+from tenants.models import Tenant
+
+CALLED = Q(kind=EntryKind.CALL) & ~Q(outcome=CallOutcome.SKIPPED)
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """An invoice that nobody has numbered."""
+
+    tenant: Tenant
+    month: date
+    account: BillingAccount
+    issuer: Issuer
+    lines: Sequence[Line]
+    spans: Sequence[Span]
+
+    @property
+    def sums(self) -> Sums:
+        return sums((line.amount for line in self.lines), self.account.tax_percent)
+
+
+def draft(tenant: Tenant, month: date) -> Draft | None:
+    """What the tenant's invoice of a month comes to; None if there is nothing to say. Raises Problem.
+
+    Of a month that is not over it is what has come together so far.
+    """
+    with tenancy.in_platform():
+        account = BillingAccount.objects.filter(tenant=tenant).first() or BillingAccount(tenant=tenant)
+        issuer = account.issuer or Issuer.objects.filter(is_default=True).first()
+        spans = spans_of(tenant, month)
+    if issuer is None:
+        raise invalid("issuer", "There is no issuer: add one in the console, and make it the default.")
+    with tenancy.in_tenant(tenant.ref):
+        lines = [line for span in spans for line in lines_of(span, usage_in(span.starts, span.ends))]
+    return Draft(tenant, month, account, issuer, lines, spans) if lines else None
+
+
+def spans_of(tenant: Tenant, month: date) -> list[Span]:
+    """The tenant's plans in a month, from the day of its birth on, day by day. Raises Problem."""
+    first, last = max(month, tenant.created_at.date()), months.last_day(month)
+    if first > last:
+        return []
+    begun = Subscription.objects.filter(tenant=tenant, starts__lte=last).select_related("plan")
+    changes = {max(one.starts, first): one.plan for one in begun.order_by("starts")}
+    if first not in changes:
+        changes[first] = _plan_of_tier(tenant)
+    starts = sorted(changes)
+    ends = [day - timedelta(days=1) for day in starts[1:]] + [last]
+    return _joined(Span(changes[start], start, end) for start, end in zip(starts, ends, strict=True))
+
+
+def usage_in(first: date, last: date) -> list[Usage]:
+    """What the current tenant's ledger says about these days, per provider and model."""
+    rows: Any = (
+        LedgerEntry.objects.filter(day__range=(first, last))
+        .order_by("provider", "model")
+        .values("provider", "model")
+        .annotate(
+            calls=Count("pk", filter=CALLED),
+            tokens=Sum(F("input_tokens") + F("output_tokens"), filter=CALLED, default=0),
+            charged=Sum("charged_usd", default=Decimal(0)),
+        )
+    )
+    return [Usage(**row) for row in rows if row["calls"] or row["charged"]]
+
+
+def _plan_of_tier(tenant: Tenant) -> Plan:
+    plan = Plan.objects.filter(code=tenant.tier).first()
+    if plan is None:
+        raise invalid("plan", f"{tenant.slug} has no plan, and there is none for the tier {tenant.tier}.")
+    return plan
+
+
+def _joined(spans: Any) -> list[Span]:
+    """Spans of the same plan that follow each other are one."""
+    joined: list[Span] = []
+    for span in spans:
+        if joined and joined[-1].plan == span.plan:
+            joined[-1] = Span(span.plan, joined[-1].starts, span.ends)
+        else:
+            joined.append(span)
+    return joined

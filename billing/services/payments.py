@@ -1,0 +1,165 @@
+"""Handing invoices to the payment provider, and writing down what it says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from datetime import timedelta
+from decimal import Decimal
+from uuid import UUID
+
+import structlog
+from django.db import transaction
+from django.utils import timezone
+
+from billing import payments
+from billing.models import BillingAccount, Invoice, IssuedDocument, Payment
+from billing.payments import Bill, BillLine, Word
+from billing.vocabulary import DocumentKind, PaymentStatus
+from chatplatform import tenancy
+from chatplatform.api.problem import invalid
+from chatplatform.jobs import enqueue
+from chatplatform.postgres.models import uuid7
+from tenants.models import Tenant
+
+log = structlog.get_logger("billing.payments")
+FORGOTTEN_AFTER = timedelta(minutes=10)
+
+
+def hand_over(document_id: UUID) -> None:
+    """Send an issued invoice to the payment provider, unless that is done. Raises NotTaken: try again later."""
+    provider = payments.provider()
+    with tenancy.in_platform():
+        document = IssuedDocument.objects.filter(
+            document=document_id, payment_status=PaymentStatus.WAITING
+        ).first()
+        tenant = Tenant.objects.filter(id=document.tenant).first() if document else None
+    if document is None or tenant is None or not provider.takes_invoices:
+        return
+    bill = _bill(document, tenant)
+    customer = provider.customer(bill)
+    if customer != bill.customer:
+        bill = _with_customer(bill, tenant, customer)
+    record(document, provider.send(bill))
+
+
+def hand_over_waiting() -> int:
+    """Enqueue what was forgotten: jobs can be lost, and the provider can be away for long. How many they were."""
+    oldest = timezone.now() - FORGOTTEN_AFTER
+    with tenancy.in_platform():
+        waiting = IssuedDocument.objects.filter(
+            payment_status=PaymentStatus.WAITING, issued_at__lt=oldest
+        ).order_by("issued_at")
+        forgotten = list(waiting.values_list("document", flat=True)[:500])
+    for document in forgotten:
+        enqueue("billing.hand_over", str(document))
+    return len(forgotten)
+
+
+def send_again(document: IssuedDocument) -> None:
+    """Have an invoice handed over that is waiting, or that was issued without a payment provider. Raises Problem."""
+    if not payments.provider().takes_invoices:
+        raise invalid("provider", "There is no payment provider.")
+    again = IssuedDocument.objects.filter(id=document.id, kind=DocumentKind.INVOICE, total__gt=0)
+    again = again.filter(payment_status__in=("", PaymentStatus.WAITING))
+    if not again.update(payment_status=PaymentStatus.WAITING):
+        raise invalid("document", f"{document} is with the payment provider already, or has nothing to pay.")
+    enqueue("billing.hand_over", str(document.document))
+
+
+def hear(body: bytes, headers: Mapping[str, str]) -> bool:
+    """Take what a webhook says; whether it was new. Raises Unsigned, NotTaken."""
+    provider = payments.provider()
+    word = provider.heard(body, headers)
+    if word is None:
+        return False
+    with tenancy.in_platform():
+        document = IssuedDocument.objects.filter(document=word.document).first()
+    if document is None:
+        log.warning("payment_for_unknown_document", document=str(word.document), provider=provider.name)
+        return False
+    return record(document, word)
+
+
+def record_by_hand(document: IssuedDocument, amount: Decimal, detail: str, author: str) -> None:
+    """Write down that an invoice was paid by other means. Raises Problem."""
+    if document.kind != DocumentKind.INVOICE or amount <= 0:
+        raise invalid("amount", "An amount that was paid for an invoice, above zero.")
+    word = Word(
+        document=document.document,
+        event=f"staff-{uuid7()}",
+        reference=author,
+        status=PaymentStatus.PAID,
+        amount=amount,
+        at=timezone.now(),
+        detail=detail,
+    )
+    record(document, word, by="staff")
+
+
+def record(document: IssuedDocument, word: Word, by: str = "") -> bool:
+    """Write down a provider's word, once; whether it was new. The newest one is the document's status."""
+    with tenancy.in_platform():
+        tenant = Tenant.objects.filter(id=document.tenant).first()
+    if tenant is None:
+        return False  # erased meanwhile
+    with transaction.atomic():
+        with tenancy.in_platform():
+            # Two words at once: the newer one is to win, so they come one after the other.
+            IssuedDocument.objects.select_for_update().get(id=document.id)
+        with tenancy.in_tenant(tenant.ref):
+            if Payment.objects.filter(event=word.event).exists():
+                return False
+            Payment.objects.create(
+                invoice_id=word.document,
+                provider=by or payments.provider().name,
+                reference=word.reference,
+                event=word.event,
+                status=word.status,
+                amount=word.amount,
+                url=word.url,
+                detail=word.detail,
+                at=word.at,
+            )
+            newest = Payment.objects.filter(invoice_id=word.document).order_by("-at", "-id")[0]
+        with tenancy.in_platform():
+            IssuedDocument.objects.filter(id=document.id).update(payment_status=newest.status)
+    log.info("payment", document=document.name, tenant=document.tenant_slug, status=str(word.status))
+    return True
+
+
+def _bill(document: IssuedDocument, tenant: Tenant) -> Bill:
+    with tenancy.in_platform():
+        account = BillingAccount.objects.filter(tenant=tenant).first()
+    with tenancy.in_tenant(tenant.ref):
+        invoice = Invoice.objects.get(id=document.document)
+        lines = list(_bill_lines(invoice))
+    return Bill(
+        document=invoice.id,
+        number=invoice.number,
+        tenant=tenant.id,
+        name=invoice.recipient["name"],
+        email=invoice.recipient["email"],
+        customer=account.payment_customer if account else "",
+        currency=invoice.currency,
+        month=invoice.month,
+        due_on=invoice.due_on,
+        lines=lines,
+        total=invoice.total,
+    )
+
+
+def _bill_lines(invoice: Invoice) -> Iterator[BillLine]:
+    for line in invoice.lines.all():
+        yield BillLine(str(line.id), line.description, line.amount)
+    if invoice.tax:
+        yield BillLine(f"{invoice.id}-tax", f"Tax, {invoice.tax_percent.normalize():f} %", invoice.tax)
+
+
+def _with_customer(bill: Bill, tenant: Tenant, customer: str) -> Bill:
+    """Keep the tenant's id at the provider for the next invoice; who was quicker wins."""
+    with tenancy.in_platform():
+        account, _ = BillingAccount.objects.get_or_create(tenant=tenant)
+        BillingAccount.objects.filter(id=account.id, payment_customer="").update(payment_customer=customer)
+        account.refresh_from_db()
+    return replace(bill, customer=account.payment_customer)

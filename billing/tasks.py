@@ -1,0 +1,30 @@
+"""The Celery edge of billing."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from celery import shared_task
+
+from billing.payments import NotTaken
+from billing.services import payments
+from chatplatform.jobs import PlatformTask
+
+
+@shared_task(
+    name="billing.hand_over",
+    base=PlatformTask,
+    autoretry_for=(NotTaken,),
+    max_retries=5,
+    retry_backoff=5,
+    retry_backoff_max=300,
+)
+def hand_over(document_id: str) -> None:
+    """Send an invoice to the payment provider; what fails is tried again, at last by `hand_over_waiting`."""
+    payments.hand_over(UUID(document_id))
+
+
+@shared_task(name="billing.hand_over_waiting", base=PlatformTask)
+def hand_over_waiting() -> None:
+    """Send what should have been sent long ago."""
+    payments.hand_over_waiting()
