@@ -14,8 +14,9 @@ from conversations import sockets
 from conversations.services import connections
 from conversations.streaming.hub import hub
 from tenants import control
+from tenants.services import api_key_uses
 
-TASKS = control.listen, sockets.watch, connections.keep_known
+TASKS = control.listen, sockets.watch, connections.keep_known, api_key_uses.keep_noting
 
 
 class Background:

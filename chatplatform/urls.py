@@ -6,6 +6,7 @@ from django.urls import include, path
 
 from chatplatform import urls_api
 from conversations import views
+from tenants.views import sign_in
 
 handler404 = "chatplatform.api.views.not_found"
 handler500 = "chatplatform.api.views.server_error"
@@ -14,6 +15,7 @@ urlpatterns = [
     path("api/v1/", include(urls_api)),
     *urls_api.probes,
     path("", views.home, name="home"),
+    path("session", sign_in, name="sign-in"),
     path("c/new", views.new, name="new-conversation"),
     path("c/<uuid:conversation_id>", views.conversation, name="conversation-page"),
 ]

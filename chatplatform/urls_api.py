@@ -9,6 +9,7 @@ from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
 from chatplatform import health
+from tenants.views import jwks
 
 app_name = "api"
 schema: dict[str, Any] = {"authentication_classes": [], "permission_classes": []}
@@ -20,6 +21,7 @@ urlpatterns = [
     path("docs", SpectacularSwaggerSplitView.as_view(url_name="api:schema", **schema), name="docs"),
 ]
 probes = [
+    path(".well-known/jwks.json", jwks),
     path("favicon.ico", RedirectView.as_view(url="/static/chat/icon.svg")),
     path("livez", health.livez),
     path("readyz", health.readyz),

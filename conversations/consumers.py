@@ -90,8 +90,7 @@ class Conversation(Refusing):
     """One socket of one conversation."""
 
     conversation_id: UUID
-    tenant_id: UUID
-    credential: str
+    principal: Principal
     place: tuple[str, ...] = ()
     subscription: Subscription | None = None
     sender: asyncio.Task[None] | None = None
@@ -110,13 +109,12 @@ class Conversation(Refusing):
     async def connect(self) -> None:
         self.conversation_id = self.scope["url_route"]["kwargs"]["conversation_id"]
         try:
-            self.principal: Principal = await handshake.admit(self.scope, self.conversation_id)
+            self.principal = await handshake.admit(self.scope, self.conversation_id)
             self.place = await connections.join(self.principal)
         except Exception as error:
             await self.refuse(as_problem(error))
         assert self.principal.tenant is not None
         self.tenant = self.principal.tenant.ref
-        self.tenant_id, self.credential = self.tenant.id, self.principal.credential
         self.identity = uuid.uuid4().hex
         self.cursors: OrderedDict[str, Cursor] = OrderedDict()
         self.windows: dict[str, Window] = {}

@@ -1,20 +1,17 @@
-"""The open sockets of this process, and the watch that closes those that may not stay."""
+"""The open sockets and event streams of this process, and the watch that closes those that may not stay."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING
-from uuid import UUID
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 from django.conf import settings
 
 from chatplatform import jobs
-from tenants import selectors
-from tenants.models import Tenant
-from tenants.services import api_keys
-from tenants.vocabulary import TenantStatus
+from tenants.auth import standing
+from tenants.auth.principal import Principal
 
 if TYPE_CHECKING:
     from conversations.consumers import Conversation
@@ -23,13 +20,24 @@ log = structlog.get_logger("conversations.sockets")
 EVERY = 1.0  # s; what is looked at is kept for 4 s, so a change shows within the promised 5
 NOT_AUTHENTICATED, NOT_ALLOWED, TOO_SLOW, RESTARTING = 4401, 4403, 4408, 4503
 
+
+class Held(Protocol):
+    """What stays open for a caller."""
+
+    principal: Principal
+
+    async def close(self, code: int) -> None:
+        """End it. The code is for sockets: a stream just ends."""
+
+
 opened: set[Conversation] = set()
+streams: set[Held] = set()
 _closing: set[asyncio.Task[None]] = set()  # kept, or the loop forgets them
 
 
 async def watch() -> None:
-    """Close sockets of suspended tenants, of revoked or expired keys, and of clients that do not read; have those
-    look at their replies that have heard nothing for long. Runs for ever.
+    """Close what suspended tenants and revoked or expired keys and tokens have open, and sockets of clients that do not
+    read; have those look at their replies that have heard nothing for long. Runs for ever.
     """
     while True:
         await asyncio.sleep(EVERY)
@@ -62,35 +70,18 @@ def _look_at_progress(now: float) -> None:
 
 
 async def _look() -> None:
-    sockets = list(opened)
-    if not sockets:
+    """Ends what its caller may not have any more. One question for each thing that callers rest on, however many rest
+    on it: it is answered from what the process keeps."""
+    found: list[Held] = [*opened, *streams]
+    if not found:
         return
-    tenants = {socket.tenant_id for socket in sockets}
-    keys = {socket.credential for socket in sockets if socket.credential.startswith("key:")}
-    bad_tenants, bad_keys = await jobs.in_thread(_refused, tenants, keys)
-    if not (bad_tenants or bad_keys):
-        return
-    closed = [socket.close(NOT_ALLOWED) for socket in sockets if socket.tenant_id in bad_tenants]
-    closed += [
-        socket.close(NOT_AUTHENTICATED)
-        for socket in sockets
-        if socket.credential in bad_keys and socket.tenant_id not in bad_tenants
-    ]
-    await asyncio.gather(*closed, return_exceptions=True)  # one that fails must not keep the others open
-
-
-def _refused(tenants: set[UUID], keys: set[str]) -> tuple[set[UUID], set[str]]:
-    return {tenant for tenant in tenants if not _is_active(tenant)}, {
-        key for key in keys if not _is_usable(key)
-    }
-
-
-def _is_active(tenant_id: UUID) -> bool:
-    try:
-        return selectors.state(tenant_id).status == TenantStatus.ACTIVE
-    except Tenant.DoesNotExist:
-        return False
-
-
-def _is_usable(credential: str) -> bool:
-    return api_keys.is_usable(credential.removeprefix("key:"))
+    tenants = {one: f"tenant:{one.principal.tenant.ref.id}" for one in found if one.principal.tenant}
+    things = {thing for one in found for thing in one.principal.rests_on}
+    gone = await jobs.in_thread(standing.gone, things.union(tenants.values()))
+    ends = []
+    for one in found:
+        if tenants.get(one) in gone:
+            ends.append(one.close(NOT_ALLOWED))
+        elif not gone.isdisjoint(one.principal.rests_on) or standing.is_over(one.principal.expires_at):
+            ends.append(one.close(NOT_AUTHENTICATED))
+    await asyncio.gather(*ends, return_exceptions=True)  # one that fails must not keep the others open

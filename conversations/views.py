@@ -17,11 +17,10 @@ from conversations import markdown, selectors
 from conversations.models import Conversation, Message
 from conversations.services import access, conversations
 from conversations.vocabulary import Role
-from tenants.auth import contacts
-from tenants.auth.principal import Principal
+from tenants.auth import authentication, contacts
+from tenants.auth.contacts import Session
 from tenants.models import Contact
 from tenants.selectors import TenantState
-from tenants.vocabulary import Scope
 
 SHOWN = 200  # messages on the page
 NOT_STORED = {"Cache-Control": "no-store"}
@@ -33,7 +32,8 @@ def home(request: HttpRequest) -> HttpResponse:
     tenant = _tenant(request)
     if tenant is None:
         return _nothing(request)
-    contact = _contact(request, tenant)
+    session = _session(request, tenant)
+    contact = _contact(session)
     newest = Conversation.objects.filter(contact=contact).order_by("-id").first() if contact else None
     if newest is not None:
         return HttpResponseRedirect(reverse("conversation-page", args=[newest.pk]))
@@ -41,25 +41,28 @@ def home(request: HttpRequest) -> HttpResponse:
         return HttpResponse(headers=NOT_STORED)
     if "prefetch" in request.headers.get("Sec-Purpose", ""):
         return HttpResponse(status=503, headers=NOT_STORED)  # the browser asks again when somebody comes
-    return _begin(request, tenant, contact)
+    return _begin(request, tenant, session, contact)
 
 
 @require_POST
 def new(request: HttpRequest) -> HttpResponse:
     """Another conversation of the same visitor."""
     tenant = _tenant(request)
-    return _begin(request, tenant, _contact(request, tenant)) if tenant else _nothing(request)
+    if tenant is None:
+        return _nothing(request)
+    session = _session(request, tenant)
+    return _begin(request, tenant, session, _contact(session))
 
 
 @require_safe
 def conversation(request: HttpRequest, conversation_id: UUID) -> HttpResponse:
     """One conversation of this visitor, with what was said last."""
     tenant = _tenant(request)
-    contact = _contact(request, tenant) if tenant else None
-    if tenant is None or contact is None:
+    session = _session(request, tenant) if tenant else None
+    if tenant is None or session is None:
         return _nothing(request)
     try:
-        found = access.access_conversation(_principal(tenant, contact), conversation_id)
+        found = access.access_conversation(authentication.of_session(session, tenant), conversation_id)
     except Problem as problem:
         return page(request, problem)
     newest = selectors.messages_of(found).order_by("-id")[:SHOWN]
@@ -84,7 +87,9 @@ def conversation(request: HttpRequest, conversation_id: UUID) -> HttpResponse:
     }
     response = render(request, "chat/page.html", context)
     response.headers["Cache-Control"] = "no-store"
-    contacts.write(response, contact.pk, tenant.ref)  # each visit keeps the cookie for another half year
+    contacts.write(
+        response, session, tenant.ref
+    )  # each visit keeps an anonymous cookie for another half year
     return response
 
 
@@ -93,24 +98,26 @@ def _tenant(request: HttpRequest) -> TenantState | None:
     return found
 
 
-def _contact(request: HttpRequest, tenant: TenantState) -> Contact | None:
-    contact_id = contacts.read(request.COOKIES, tenant.ref)
-    return Contact.objects.filter(pk=contact_id).first() if contact_id else None
+def _session(request: HttpRequest, tenant: TenantState) -> Session | None:
+    return contacts.read(request.COOKIES, tenant.ref)
 
 
-def _begin(request: HttpRequest, tenant: TenantState, contact: Contact | None) -> HttpResponse:
-    if contact is None:
+def _contact(session: Session | None) -> Contact | None:
+    return Contact.objects.filter(pk=session.contact_id).first() if session else None
+
+
+def _begin(
+    request: HttpRequest, tenant: TenantState, session: Session | None, contact: Contact | None
+) -> HttpResponse:
+    if session is None or contact is None:
         if not tenant.configuration.allow_anonymous:
             return page(request, Problem(Code.NOT_ALLOWED, "Please sign in first."))
         contact = Contact.objects.create()
+        session = Session(contact.pk)
     begun = conversations.begin(contact=contact, channel="web")
     response = HttpResponseRedirect(reverse("conversation-page", args=[begun.pk]))
-    contacts.write(response, contact.pk, tenant.ref)
+    contacts.write(response, session, tenant.ref)
     return response
-
-
-def _principal(tenant: TenantState, contact: Contact) -> Principal:
-    return Principal(f"contact:{contact.pk}", frozenset({Scope.CHAT}), tenant, contact_id=contact.pk)
 
 
 def _shown(message: Message) -> dict[str, Any]:

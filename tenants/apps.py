@@ -11,13 +11,19 @@ class TenantsConfig(AppConfig):
 
     def ready(self) -> None:
         from tenants import control, selectors
-        from tenants.services import api_keys
+        from tenants.services import api_keys, signing_keys, token_issuers
 
         def tenant_changed(message: dict[str, Any]) -> None:
             selectors.forget(UUID(message["tenant_id"]))
+            token_issuers.forget(UUID(message["tenant_id"]))
 
-        def key_revoked(message: dict[str, Any]) -> None:
+        def key_changed(message: dict[str, Any]) -> None:
             api_keys.forget(message["public_id"])
 
         control.on("tenant_changed", tenant_changed)
-        control.on("key_revoked", key_revoked)
+
+        def signing_keys_changed(message: dict[str, Any]) -> None:
+            signing_keys.forget()
+
+        control.on("key_changed", key_changed)
+        control.on("signing_keys_changed", signing_keys_changed)

@@ -32,9 +32,14 @@ def tenant_changed(tenant_id: UUID) -> None:
     publish("tenant_changed", tenant_id=str(tenant_id))
 
 
-def key_revoked(public_id: str) -> None:
-    """An API key must not be accepted any more."""
-    publish("key_revoked", public_id=public_id)
+def key_changed(public_id: str) -> None:
+    """An API key must not be accepted any more, or not for as long."""
+    publish("key_changed", public_id=public_id)
+
+
+def signing_keys_changed() -> None:
+    """Another key signs the platform's tokens, or one is not good any more."""
+    publish("signing_keys_changed")
 
 
 def publish(kind: str, **data: Any) -> None:

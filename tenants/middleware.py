@@ -24,7 +24,7 @@ from tenants.vocabulary import TenantStatus
 
 GetResponse = Callable[[HttpRequest], Awaitable[HttpResponseBase]]
 PROBES = ("/livez", "/readyz")
-ANY_HOST = ("/api/v1/", "/static/", *PROBES)
+ANY_HOST = ("/api/v1/", "/static/", "/.well-known/jwks.json", *PROBES)
 PLATFORM_URLS = "chatplatform.urls_public"
 
 

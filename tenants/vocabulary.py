@@ -35,6 +35,15 @@ class Scope(models.TextChoices):
     PLATFORM = "platform", "Platform"
 
 
+class SigningKeyState(models.TextChoices):
+    """The life of a key that the platform signs with. All but retired ones are published."""
+
+    NEXT = "next", "Next"
+    CURRENT = "current", "Current"
+    PREVIOUS = "previous", "Previous"
+    RETIRED = "retired", "Retired"
+
+
 class LookAction(models.TextChoices):
     """What a staff member looked at in a tenant."""
 

@@ -58,6 +58,17 @@ DEBUG = env.flag("DJANGO_DEBUG", False, meaning="Django's debug pages; never in 
 SECRET_KEY = env.text(
     "DJANGO_SECRET_KEY", "", secret=True, shown="generated under DATA_DIR", meaning="Signs cookies and tokens"
 ) or generated(DATA_DIR, "django_secret_key")
+TOKEN_ISSUER = env.text(
+    "TOKEN_ISSUER",
+    f"{PUBLIC_SCHEME}://{PLATFORM_DOMAIN}",
+    shown="`<PUBLIC_SCHEME>://<PLATFORM_DOMAIN>`",
+    meaning="Who the platform's own tokens say they are from (`iss`); all processes must agree",
+)
+ALLOW_PRIVATE_KEY_SERVERS = env.flag(
+    "ALLOW_PRIVATE_KEY_SERVERS",
+    False,
+    meaning="Key servers (JWKS) that tenants name may be at private addresses, and at `http://`; for development only",
+)
 ENVIRONMENT = env.text("ENVIRONMENT", "live", meaning="Second part of every API key: `cp_<ENVIRONMENT>_…`")
 
 # --- PostgreSQL ------------------------------------------------------------------------------------------------

@@ -116,6 +116,18 @@ UNFOLD = {
                 "separator": True,
                 "items": [
                     _item("API keys", "key", "admin:tenants_apikey_changelist", "tenants.view_apikey"),
+                    _item(
+                        "Token issuers",
+                        "verified_user",
+                        "admin:tenants_tokenissuer_changelist",
+                        "tenants.view_tokenissuer",
+                    ),
+                    _item(
+                        "Signing keys",
+                        "signature",
+                        "admin:tenants_signingkey_changelist",
+                        "tenants.view_signingkey",
+                    ),
                 ],
             },
             {

@@ -49,6 +49,7 @@ class EventStream(JSONRenderer):
 
 
 class Messages(AsyncApiView):
+    for_contacts = True
     renderer_classes = [JSONRenderer, EventStream]
     authentication_classes = [BearerAuthentication, VisitorAuthentication]
 
@@ -85,7 +86,7 @@ class Messages(AsyncApiView):
         if isinstance(accepted, Response):
             return accepted
         following = reader.follow(conversation_id, accepted.reply_id, accepted=accepted.event)
-        return sse.response(following, REPLAYED if accepted.repeated else accepted.headers)
+        return sse.response(following, self.principal, REPLAYED if accepted.repeated else accepted.headers)
 
     def _accept(self, request: Request, conversation_id: UUID) -> Accepted | Response:
         """The turn; with an Idempotency-Key the one that the key began, or the refusal that it got then."""
@@ -161,6 +162,7 @@ def _turn(said: Message, reply: dict[str, Any], headers: dict[str, str]) -> Http
 
 
 class ReplyEvents(AsyncApiView):
+    for_contacts = True
     renderer_classes = [EventStream, JSONRenderer]
     authentication_classes = [BearerAuthentication, VisitorAuthentication]
 
@@ -177,7 +179,7 @@ class ReplyEvents(AsyncApiView):
         if after is not None and await reader.at_end(reply_id, after):
             return Response(status=204)
         await connections.join_for_this_request(self.principal)
-        return sse.response(reader.follow(conversation_id, reply_id, after))
+        return sse.response(reader.follow(conversation_id, reply_id, after), self.principal)
 
     def _reply(self, conversation_id: UUID, reply_id: UUID) -> Reply:
         return access.access_reply(access.access_conversation(self.principal, conversation_id), reply_id)

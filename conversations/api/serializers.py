@@ -9,17 +9,7 @@ from rest_framework import serializers
 from chatplatform.api.fields import Flag, Identifier, Line, Names, Number, Object, Text, Whole
 from conversations.services.content import LARGEST
 from conversations.vocabulary import ConversationStatus, Rating, ReplyStatus, Role
-
-
-class EndUser(serializers.Serializer[Any]):
-    external_id = Line(max_length=200)
-    name = Line(max_length=200, required=False, allow_blank=True)
-    email = serializers.EmailField(required=False, allow_blank=True)
-    attributes = Object(required=False)
-
-    def to_internal_value(self, data: Any) -> Any:
-        # A plain string is taken as the external id.
-        return super().to_internal_value({"external_id": data} if isinstance(data, str) else data)
+from tenants.api.serializers import EndUser
 
 
 class NewConversation(serializers.Serializer[Any]):

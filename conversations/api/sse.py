@@ -8,15 +8,31 @@ from collections.abc import AsyncIterator
 
 from django.http import StreamingHttpResponse
 
+from conversations import sockets
 from conversations.streaming.events import Event
+from tenants.auth.principal import Principal
 
 KEEP_ALIVE = 15.0  # s
 COMMENT = b": keep-alive\n\n"
 
 
-def response(events: AsyncIterator[Event], headers: dict[str, str] | None = None) -> StreamingHttpResponse:
-    """The stream of these events."""
-    stream = _stream(events, contextvars.copy_context())
+class Stream:
+    """A stream that is being sent, as the watch over what is open sees it."""
+
+    def __init__(self, principal: Principal, first: asyncio.Task[Event | None]) -> None:
+        self.principal, self.pending, self.closed = principal, first, False
+
+    async def close(self, code: int) -> None:
+        """End it: the client comes again, and is told why it may not."""
+        self.closed = True
+        self.pending.cancel()
+
+
+def response(
+    events: AsyncIterator[Event], principal: Principal, headers: dict[str, str] | None = None
+) -> StreamingHttpResponse:
+    """The stream of these events, as long as the principal is good."""
+    stream = _stream(events, principal, contextvars.copy_context())
     answer = StreamingHttpResponse(stream, content_type="text/event-stream")
     answer.headers["Cache-Control"] = "no-store"
     answer.headers["X-Accel-Buffering"] = "no"
@@ -25,24 +41,28 @@ def response(events: AsyncIterator[Event], headers: dict[str, str] | None = None
     return answer
 
 
-async def _stream(events: AsyncIterator[Event], context: contextvars.Context) -> AsyncIterator[bytes]:
+async def _stream(
+    events: AsyncIterator[Event], principal: Principal, context: contextvars.Context
+) -> AsyncIterator[bytes]:
     """Runs after the view has returned, so each step is given the view's context: the tenant."""
     create = asyncio.get_running_loop().create_task
-    pending = create(_next(events), context=context)
+    stream = Stream(principal, create(_next(events), context=context))
+    sockets.streams.add(stream)
     try:
-        while True:
-            done, _ = await asyncio.wait({pending}, timeout=KEEP_ALIVE)
+        while not stream.closed:
+            done, _ = await asyncio.wait({stream.pending}, timeout=KEEP_ALIVE)
             if not done:
                 yield COMMENT
                 continue
-            event_or_end = pending.result()
+            event_or_end = None if stream.pending.cancelled() else stream.pending.result()
             if event_or_end is None:
                 return
             yield event_or_end.server_sent()
-            pending = create(_next(events), context=context)
+            stream.pending = create(_next(events), context=context)
     finally:
-        pending.cancel()
-        await asyncio.gather(pending, return_exceptions=True)
+        sockets.streams.discard(stream)
+        stream.pending.cancel()
+        await asyncio.gather(stream.pending, return_exceptions=True)
         await create(_close(events), context=context)
 
 

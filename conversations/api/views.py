@@ -20,6 +20,7 @@ from tenants.api.base import ApiView
 from tenants.auth.authentication import BearerAuthentication, VisitorAuthentication
 from tenants.auth.principal import Principal
 from tenants.models import Contact
+from tenants.services.contacts import contact_for
 
 NOT_FOR_CONTACTS = ("model", "fallback_model", "system_prompt", "temperature", "end_user", "tools")
 PAGE = [
@@ -29,7 +30,9 @@ PAGE = [
 
 
 class ChatView(ApiView):
-    """For API keys with the scope `chat`, and for visitors on the tenant's own pages."""
+    """For API keys with the scope `chat`, and for end users: with a token, or a cookie of the tenant's own pages."""
+
+    for_contacts = True
 
     authentication_classes = [BearerAuthentication, VisitorAuthentication]
 
@@ -58,9 +61,11 @@ class Conversations(ChatView):
         wanted.is_valid(raise_exception=True)
         values = {name: value for name, value in wanted.validated_data.items() if value is not None}
         if end_user := values.pop("end_user", None):
-            values["contact"] = conversations.contact_for(**end_user)
+            values["contact"] = contact_for(**end_user)
         elif self.principal.contact_id is not None:
-            values["contact"] = Contact.objects.get(pk=self.principal.contact_id)
+            values["contact"] = Contact.objects.filter(pk=self.principal.contact_id).first()
+            if values["contact"] is None:  # erased while its token or cookie is still good
+                raise Problem(Code.NOT_AUTHENTICATED)
         return Response(selectors.conversation_as_json(conversations.begin(**values)), status=201)
 
     @extend_schema(parameters=PAGE, responses=serializers.ConversationPage)
@@ -149,7 +154,5 @@ class Tickets(ChatView):
         if origin is not None and "://" not in origin:
             raise invalid("origin", "An origin such as https://shop.example.")
         conversation = self.conversation(wanted.validated_data["conversation_id"])
-        ticket = async_to_sync(tickets.issue)(
-            conversation, origin, self.principal.contact_id, self.principal.credential
-        )
+        ticket = async_to_sync(tickets.issue)(conversation, origin, self.principal)
         return Response({"ticket": ticket, "expires_in": tickets.LIFETIME}, status=201)

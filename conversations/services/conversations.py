@@ -46,17 +46,6 @@ def begin(
     )
 
 
-def contact_for(external_id: str, **details: Any) -> Contact:
-    """The contact with this external id, made if it is new, with what is told of it now."""
-    contact, made = Contact.objects.get_or_create(external_id=external_id, defaults=details)
-    changed = {name: value for name, value in details.items() if getattr(contact, name) != value}
-    if changed and not made:
-        for name, value in changed.items():
-            setattr(contact, name, value)
-        contact.save(update_fields=[*changed, "updated_at"])
-    return contact
-
-
 def give_feedback(message: Message, rating: str, comment: str | None) -> Feedback:
     """A thumb on an assistant's message; replaces an earlier one."""
     feedback, _ = Feedback.objects.update_or_create(

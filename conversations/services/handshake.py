@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 from uuid import UUID
 
 from chatplatform import draining, jobs, tenancy
@@ -12,7 +12,8 @@ from chatplatform.api.problem import Code, Problem, shutting_down
 from conversations.services import access, tickets
 from conversations.services.tickets import Ticket
 from tenants import selectors
-from tenants.auth import authentication
+from tenants.auth import authentication, origins, standing
+from tenants.auth.awaiting import with_keys_async
 from tenants.auth.principal import Principal
 from tenants.models import Tenant
 from tenants.selectors import TenantState
@@ -30,7 +31,7 @@ async def admit(scope: dict[str, Any], conversation_id: UUID) -> Principal:
     ticket = await tickets.redeem(shown) if shown else None
     if shown and (ticket is None or ticket.conversation_id != conversation_id):
         raise Problem(Code.NOT_AUTHENTICATED, "The ticket is used up, expired or for another conversation.")
-    return await jobs.in_thread(_admit, headers, ticket, conversation_id)
+    return await with_keys_async(lambda: jobs.in_thread(_admit, headers, ticket, conversation_id))
 
 
 def check_not_leaving() -> None:
@@ -70,7 +71,16 @@ def _of_ticket(ticket: Ticket, host: TenantState | None) -> Principal:
     if host is not None and host.ref.id != tenant.ref.id:
         raise Problem(Code.TENANT_MISMATCH)
     selectors.check_served(tenant)
-    return Principal(ticket.credential, frozenset({Scope.CHAT}), tenant, contact_id=ticket.contact_id)
+    if standing.is_over(ticket.expires_at) or standing.gone(ticket.rests_on):
+        raise Problem(Code.NOT_AUTHENTICATED, "What the ticket was issued for was revoked, or has expired.")
+    return Principal(
+        ticket.credential,
+        frozenset({Scope.CHAT}),
+        tenant,
+        contact_id=ticket.contact_id,
+        rests_on=ticket.rests_on,
+        expires_at=ticket.expires_at,
+    )
 
 
 def _of_headers(headers: dict[str, str], host: TenantState | None) -> Principal | None:
@@ -92,23 +102,7 @@ def _check_origin(origin: str | None, tenant: TenantState, ticket_origin: str | 
     A ticket that names an origin is good for that one alone, wherever it is.
     """
     if ticket_origin is not None:
-        if origin is None or _plain(origin) != _plain(ticket_origin):
+        if origin is None or origins.plain(origin) != origins.plain(ticket_origin):
             raise Problem(Code.ORIGIN_NOT_ALLOWED)
-        return
-    if origin is None:
-        return
-    wanted = _plain(origin)
-    widgets = {_plain(allowed) for allowed in tenant.configuration.widget_origins}
-    if wanted not in widgets and _host_of(wanted) not in selectors.hosts_of(tenant):
+    elif origin is not None and not origins.is_allowed(origin, tenant):
         raise Problem(Code.ORIGIN_NOT_ALLOWED)
-
-
-def _plain(origin: str) -> str:
-    return origin.lower().rstrip("/")
-
-
-def _host_of(origin: str) -> str:
-    try:
-        return (urlsplit(origin).hostname or "").rstrip(".")
-    except ValueError:  # "http://[" and the like
-        return ""

@@ -12,6 +12,7 @@ from chatplatform import tenancy
 from chatplatform.api.problem import Code, Problem
 from conversations.models import Conversation
 from conversations.streaming import event_log
+from tenants.auth.principal import Principal
 
 LIFETIME = 30  # s
 
@@ -25,6 +26,8 @@ class Ticket:
     origin: str | None
     contact_id: UUID | None
     credential: str
+    rests_on: tuple[str, ...] = ()
+    expires_at: float | None = None
 
 
 def _key(ticket: str) -> str:
@@ -32,17 +35,17 @@ def _key(ticket: str) -> str:
         return tenancy.key("ticket", ticket)
 
 
-async def issue(
-    conversation: Conversation, origin: str | None, contact_id: UUID | None, credential: str
-) -> str:
-    """A new ticket for one socket. Raises Problem if Valkey is away."""
+async def issue(conversation: Conversation, origin: str | None, caller: Principal) -> str:
+    """A new ticket for one socket, which stands on what its caller stands on. Raises Problem if Valkey is away."""
     ticket = secrets.token_urlsafe(32)
     body = [
         str(tenancy.current_tenant().id),
         str(conversation.pk),
         origin,
-        contact_id and str(contact_id),
-        credential,
+        caller.contact_id and str(caller.contact_id),
+        caller.credential,
+        caller.rests_on,
+        caller.expires_at,
     ]
     try:
         await event_log.client().set(_key(ticket), orjson.dumps(body), ex=LIFETIME)
@@ -59,5 +62,13 @@ async def redeem(ticket: str) -> Ticket | None:
         return None
     if body is None:
         return None
-    tenant_id, conversation_id, origin, contact_id, credential = orjson.loads(body)
-    return Ticket(UUID(tenant_id), UUID(conversation_id), origin, contact_id and UUID(contact_id), credential)
+    tenant_id, conversation_id, origin, contact_id, credential, rests_on, expires_at = orjson.loads(body)
+    return Ticket(
+        UUID(tenant_id),
+        UUID(conversation_id),
+        origin,
+        contact_id and UUID(contact_id),
+        credential,
+        tuple(rests_on),
+        expires_at,
+    )

@@ -19,6 +19,7 @@ from conversations.models import Conversation, Message, Reply
 from conversations.services import tickets
 from conversations.tests.shapes import check_problem
 from conversations.vocabulary import ReplyStatus, Role
+from tenants.auth.principal import Principal
 from tenants.selectors import TenantState
 
 CONVERSATION = "01900000-0000-7000-8000-0000000000c0"
@@ -215,7 +216,7 @@ async def test_a_ticket_names_its_tenant(committed: None) -> None:
     for slug in SLUGS:
         tenant = await sync_to_async(cast.state)(slug)
         with tenancy.in_tenant(tenant.ref):
-            ticket = await tickets.issue(conversation, None, None, "key:x")
+            ticket = await tickets.issue(conversation, None, Principal("key:x", frozenset(), None))
         redeemed = await tickets.redeem(ticket)
         assert redeemed is not None
         assert redeemed.tenant_id == tenant.ref.id

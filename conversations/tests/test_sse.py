@@ -14,7 +14,9 @@ from conversations.api import sse
 from conversations.streaming import events as made
 from conversations.streaming.reader import Cursor
 from conversations.tests.shapes import check_problem, check_reply
+from tenants.auth.principal import Principal
 
+NOBODY = Principal("test", frozenset(), None)
 MODELS = ["local", "sim-tokens=60,tps=400", "anthropic/sim-tokens=60,tps=400"]
 
 
@@ -232,7 +234,7 @@ async def test_a_comment_keeps_a_silent_stream_alive(monkeypatch: pytest.MonkeyP
 
     assert sse.KEEP_ALIVE == 15.0
     monkeypatch.setattr(sse, "KEEP_ALIVE", 0.001)
-    stream: Any = aiter(sse.response(silent()))
+    stream: Any = aiter(sse.response(silent(), NOBODY))
     assert await anext(stream) == sse.COMMENT
     assert await anext(stream) == sse.COMMENT
     assert sse.COMMENT.startswith(b":")

@@ -26,6 +26,7 @@ from conversations.streaming.hub import Ends, hub
 from conversations.streaming.window import Window
 from conversations.streaming.writer import ReplyWriter
 from conversations.vocabulary import ResetReason
+from tenants.auth import standing
 
 SOON = 3.0  # s
 REPLY = {"id": "of no concern here"}
@@ -393,7 +394,7 @@ def admitted(valkey: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
         class tenant:
             ref = TENANT
 
-        credential, contact_id = "key:x", None
+        credential, contact_id, rests_on, expires_at = "key:x", None, ("key:x",), None
 
     async def admit(*_: Any) -> Any:
         return Someone
@@ -438,7 +439,7 @@ async def test_all_sockets_of_a_suspended_tenant_are_closed_although_one_fails(
 ) -> None:
     servers, open_ones = [Server() for _ in range(3)], [Conversation() for _ in range(3)]
     serving = [await server.serve(consumer) for server, consumer in zip(servers, open_ones, strict=True)]
-    monkeypatch.setattr(sockets, "_refused", lambda tenants, keys: (tenants, set()))
+    monkeypatch.setattr(standing, "gone", lambda things: things)
 
     async def broken(code: int) -> None:
         raise ValueError(code)

@@ -1,7 +1,8 @@
-"""API keys: made, shown once, revoked. Never edited, never deleted, and their hash never shown."""
+"""API keys: made, shown once, replaced, revoked. Never edited, never deleted, and their hash never shown."""
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -24,6 +25,7 @@ from tenants.services import api_keys
 from tenants.vocabulary import Scope
 
 LIFETIMES = (("30d", "30 days"), ("90d", "90 days"), ("365d", "A year"), ("", "No end"))
+OVERLAP = timedelta(days=1)
 STATES = {"usable": "success", "expired": "warning", "revoked": "danger"}
 
 
@@ -73,7 +75,15 @@ class NewKeyForm(forms.Form):
 
 @admin.register(ApiKey)
 class ApiKeyAdmin(ReadOnlyAdmin):
-    list_display = ("shown_name", "tenant", "shown_scopes", "state", "created_at", "expires_at")
+    list_display = (
+        "shown_name",
+        "tenant",
+        "shown_scopes",
+        "state",
+        "last_used_at",
+        "created_at",
+        "expires_at",
+    )
     list_filter = (("tenant", RelatedDropdownFilter),)
     list_filter_submit = True
     list_select_related = ("tenant",)
@@ -84,6 +94,7 @@ class ApiKeyAdmin(ReadOnlyAdmin):
         ("tenant", "shown_scopes"),
         ("state", "created_at"),
         ("expires_at", "revoked_at"),
+        ("last_used_at",),
     )
     readonly_fields = (
         "name",
@@ -94,8 +105,9 @@ class ApiKeyAdmin(ReadOnlyAdmin):
         "created_at",
         "expires_at",
         "revoked_at",
+        "last_used_at",
     )
-    actions_detail = ("revoke",)
+    actions_detail = ("rotate", "revoke")
     actions = None
 
     def has_add_permission(self, request: HttpRequest) -> bool:
@@ -104,6 +116,12 @@ class ApiKeyAdmin(ReadOnlyAdmin):
     def has_revoke_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
         may = bool(request.user.has_perm("tenants.change_apikey"))
         return may and ApiKey.objects.filter(pk=object_id, revoked_at=None).exists()
+
+    def has_rotate_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        key = ApiKey.objects.filter(pk=object_id).first()
+        if key is None or not key.usable or not self.has_add_permission(request):
+            return False
+        return key.tenant_id is not None or bool(request.user.is_superuser)
 
     def add_view(
         self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None
@@ -116,16 +134,15 @@ class ApiKeyAdmin(ReadOnlyAdmin):
             made = self._made(form)
             if made is not None:
                 self.log_addition(request, made[0], "Made.")
-                # Rendered here, not after a redirect: so the key is kept nowhere, and a reload cannot show it.
-                return render(
-                    self,
-                    request,
-                    "admin/tenants/key_made.html",
-                    key=made[0],
-                    api_key=made[1],
-                    title="New API key",
-                )
-        return render(self, request, "admin/tenants/key_new.html", form=form, title="New API key")
+                return self._shown_once(request, *made)
+        back = reverse("admin:tenants_apikey_changelist")
+        shown = {"form": form, "button": "Make key", "back": back, "title": "New API key"}
+        return render(self, request, "admin/tenants/form.html", **shown)
+
+    def _shown_once(self, request: HttpRequest, key: ApiKey, shown: str) -> HttpResponse:
+        # Rendered here, not after a redirect: so the key is kept nowhere, and a reload cannot show it.
+        page = "admin/tenants/key_made.html"
+        return render(self, request, page, key=key, api_key=shown, title="New API key")
 
     def _made(self, form: NewKeyForm) -> tuple[ApiKey, str] | None:
         values = form.cleaned_data
@@ -137,6 +154,20 @@ class ApiKeyAdmin(ReadOnlyAdmin):
         except Problem as problem:
             refuse(form, problem)
             return None
+
+    @button(description="Replace", permissions=["rotate"], url_path="rotate")
+    def rotate(self, request: HttpRequest, object_id: str) -> HttpResponseBase:
+        """Asks, then makes a new key like this one, and lets this one end."""
+        key = get_object_or_404(ApiKey, pk=UUID(object_id))
+        if request.method != "POST":
+            text = "A new key is made that may do the same, and shown once. This one goes on for a day beside it."
+            back = reverse("admin:tenants_apikey_change", args=[key.pk])
+            asked = {"title": f"Replace {key}?", "text": text, "button": "Replace", "danger": False}
+            return confirm(self, request, **asked, back=back, original=key)
+        old, new, shown = api_keys.rotate(key.public_id, OVERLAP)
+        self.log_change(request, old, f"Replaced by {new.public_id}.")
+        self.log_addition(request, new, f"Made in place of {old.public_id}.")
+        return self._shown_once(request, new, shown)
 
     @button(description="Revoke", permissions=["revoke"], url_path="revoke", variant=ActionVariant.DANGER)
     def revoke(self, request: HttpRequest, object_id: str) -> HttpResponseBase:

@@ -19,14 +19,19 @@ from rest_framework.views import APIView
 from chatplatform import jobs, tenancy
 from chatplatform.api.problem import Code, Problem
 from tenants.api import idempotency
+from tenants.auth.awaiting import with_keys, with_keys_async
 from tenants.auth.principal import Principal
 from tenants.vocabulary import Scope
 
 
 class ScopedView(APIView):
-    """A view with a required scope. `platform_wide` views run on the control plane instead of inside a tenant."""
+    """A view with a required scope. `platform_wide` views run on the control plane instead of inside a tenant.
+
+    End users are let in, with a token or a visitor's cookie, where it is `for_contacts`.
+    """
 
     required_scope: str = Scope.CHAT
+    for_contacts = False
     platform_wide = False
 
     @property
@@ -55,7 +60,7 @@ class ApiView(ScopedView):
             return super().dispatch(request, *args, **kwargs)
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        super().initial(request, *args, **kwargs)
+        with_keys(lambda: super(ApiView, self).initial(request, *args, **kwargs))
         self._stack.enter_context(self.scope())
         if request.method == "POST" and self.idempotent and "Idempotency-Key" in request.headers:
             # The dispatcher looks the handler up after this: for this one request it finds the guarded one.
@@ -94,7 +99,7 @@ class AsyncApiView(ScopedView):
         self.request, self.headers = wrapped, self.default_response_headers
         response: Any
         try:
-            await self._admit(wrapped, *args, **kwargs)
+            await with_keys_async(lambda: self._admit(wrapped, *args, **kwargs))
             handler: Any = getattr(self, str(wrapped.method).lower(), None)
             if handler is None or wrapped.method not in self.allowed_methods:
                 self.http_method_not_allowed(wrapped)

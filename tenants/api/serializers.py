@@ -6,7 +6,7 @@ from typing import Any
 
 from rest_framework import serializers
 
-from chatplatform.api.fields import Flag, Line, Names, Number, Text, Whole
+from chatplatform.api.fields import Flag, Line, Names, Number, Object, Text, Whole
 from tenants.models import ConfigurationVersion
 from tenants.models.configuration import FIELDS
 from tenants.vocabulary import TenantStatus, Tier
@@ -30,6 +30,18 @@ class NewTenant(serializers.Serializer[Any]):
     tier = serializers.ChoiceField(choices=Tier.choices, default=Tier.FREE)
     rate_limits = RateLimits(required=False, allow_null=True)
     model_preferences = ModelPreferences(required=False, allow_null=True)
+
+
+class EndUser(serializers.Serializer[Any]):
+    """Whom a tenant's backend means. A plain string is taken as the external id."""
+
+    external_id = Line(max_length=200)
+    name = Line(max_length=200, required=False, allow_blank=True)
+    email = serializers.EmailField(required=False, allow_blank=True)
+    attributes = Object(required=False)
+
+    def to_internal_value(self, data: Any) -> Any:
+        return super().to_internal_value({"external_id": data} if isinstance(data, str) else data)
 
 
 class TenantShape(serializers.Serializer[Any]):

@@ -53,15 +53,10 @@ class Tenants(ApiView):
         return Response({**tenant_as_json(tenant), "api_key": key}, status=201)
 
 
-class OneTenant(ApiView):
-    """A tenant's own key, or staff's, sees how a tenant is."""
+class TenantView(ApiView):
+    """About the tenant of the path, for its own keys and for staff's."""
 
-    required_scope = Scope.CHAT
     platform_wide = True
-
-    @extend_schema(responses=serializers.TenantShape)
-    def get(self, request: Request, slug: str) -> Response:
-        return Response(tenant_as_json(self.named(slug)))
 
     def named(self, slug: str) -> Tenant:
         """The tenant of the path, if it is the caller's own or the caller is staff. Raises Problem `not_found`."""
@@ -74,7 +69,17 @@ class OneTenant(ApiView):
         return tenant
 
 
-class Configuration(OneTenant):
+class OneTenant(TenantView):
+    """A tenant's own key, or staff's, sees how a tenant is."""
+
+    required_scope = Scope.CHAT
+
+    @extend_schema(responses=serializers.TenantShape)
+    def get(self, request: Request, slug: str) -> Response:
+        return Response(tenant_as_json(self.named(slug)))
+
+
+class Configuration(TenantView):
     required_scope = Scope.CONFIG
 
     @extend_schema(responses=serializers.Configuration)

@@ -12,7 +12,8 @@ from rest_framework.request import Request
 
 from chatplatform.api.problem import Code, Problem
 from tenants import selectors
-from tenants.auth import contacts
+from tenants.auth import contacts, tokens
+from tenants.auth.contacts import Session
 from tenants.auth.principal import Principal
 from tenants.models import Tenant
 from tenants.selectors import TenantState
@@ -23,7 +24,7 @@ CHALLENGE = {"WWW-Authenticate": "Bearer"}
 
 
 class BearerAuthentication(BaseAuthentication):
-    """`Authorization: Bearer <API key>`. Ignores cookies."""
+    """`Authorization: Bearer <API key or token>`. Ignores cookies."""
 
     def authenticate(self, request: Request) -> tuple[Principal, None] | None:
         header = request.headers.get("Authorization")
@@ -58,29 +59,63 @@ def bearer(header: str, named: str | None, host: TenantState | None) -> Principa
     scheme, _, shown = header.partition(" ")
     if scheme.lower() != "bearer":
         raise Problem(Code.NOT_AUTHENTICATED, headers=CHALLENGE)
-    key = api_keys.check(shown.strip())
-    scopes = frozenset(key.scopes)
+    shown = shown.strip()
+    if tokens.looks_like_one(shown):
+        return end_user(shown, named, host)
+    key = api_keys.check(shown)
+    credential, scopes = f"key:{key.public_id}", frozenset(key.scopes)
     if key.tenant_id is not None:
         own = _own_tenant(key.tenant_id)
         _check_names(own, named, host)
         selectors.check_served(own)
-        return Principal(f"key:{key.public_id}", scopes, own)
+        return Principal(credential, scopes, own, rests_on=(credential,))
     acting = _named_tenant(named) if named else None
     if acting and host and acting.ref.id != host.ref.id:
         raise Problem(Code.TENANT_MISMATCH)
     staff = Scope.PLATFORM in scopes
     if acting and not staff:
         selectors.check_served(acting)
-    return Principal(f"key:{key.public_id}", scopes, acting, platform=staff)
+    return Principal(credential, scopes, acting, platform=staff, rests_on=(credential,))
+
+
+def end_user(shown: str, named: str | None, host: TenantState | None) -> Principal:
+    """The principal of an end user's token; `named` and `host` as for `bearer`.
+
+    Raises Problem: `not_authenticated`, `tenant_mismatch`, `tenant_suspended`; KeysAwaited.
+    """
+    token = tokens.check(shown)
+    own = _own_tenant(token.tenant_id)
+    _check_names(own, named, host)
+    selectors.check_served(own)
+    return Principal(
+        f"contact:{token.contact_id}",
+        token.scopes,
+        own,
+        contact_id=token.contact_id,
+        rests_on=token.rests_on,
+        expires_at=token.expires_at,
+    )
 
 
 def visitor(cookies: dict[str, str], tenant: TenantState) -> Principal | None:
     """The principal of a visitor's cookie on a host of this tenant, or None."""
-    contact_id = contacts.read(cookies, tenant.ref)
-    if contact_id is None:
+    session = contacts.read(cookies, tenant.ref)
+    if session is None:
         return None
     selectors.check_served(tenant)
-    return Principal(f"contact:{contact_id}", frozenset({Scope.CHAT}), tenant, contact_id=contact_id)
+    return of_session(session, tenant)
+
+
+def of_session(session: Session, tenant: TenantState) -> Principal:
+    """The principal of a visitor's session."""
+    return Principal(
+        f"contact:{session.contact_id}",
+        frozenset({Scope.CHAT}),
+        tenant,
+        contact_id=session.contact_id,
+        rests_on=session.rests_on,
+        expires_at=session.expires_at,
+    )
 
 
 def _check_names(own: TenantState, named: str | None, host: TenantState | None) -> None:

@@ -11,13 +11,19 @@ from tenants.vocabulary import Scope
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """A caller. `credential` names what it came with, for idempotency; a contact may act in its own talks only."""
+    """A caller. `credential` names what it came with, for idempotency; a contact may act in its own talks only.
+
+    `rests_on` are the things that the credential stands on (see `tenants.auth.standing`), beside its tenant; it is good
+    until `expires_at`, in Unix seconds.
+    """
 
     credential: str
     scopes: frozenset[str]
     tenant: TenantState | None
     platform: bool = False
     contact_id: UUID | None = None
+    rests_on: tuple[str, ...] = ()
+    expires_at: float | None = None
 
     is_authenticated = True  # what Django REST framework asks of a user
 

@@ -8,11 +8,12 @@ import re
 import secrets
 import zlib
 from collections.abc import Iterable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from threading import Lock
 
 from cachetools import TTLCache
 from django.conf import settings
+from django.db import transaction
 from django.utils import timezone
 
 from chatplatform import tenancy
@@ -29,6 +30,7 @@ DURATION = re.compile(r"(\d{1,5})([smhdw])")
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _kept: TTLCache[str, ApiKey] = TTLCache(10_000, FRESH_SECONDS)
 _lock = Lock()
+used: set[str] = set()  # ids of keys that were accepted; tenants.services.api_key_uses writes them down
 
 
 def create(
@@ -46,6 +48,12 @@ def create(
     if tenant is None and Scope.PLATFORM not in wanted:
         raise invalid("scopes", "A platform key needs the scope platform.")
     one_line("name", name)
+    return _make(tenant, wanted, name, timezone.now() + expires_in if expires_in else None)
+
+
+def _make(
+    tenant: Tenant | None, scopes: list[str], name: str, expires_at: datetime | None
+) -> tuple[ApiKey, str]:
     public_id, secret = _random(12), _random(32)
     start = f"cp_{settings.ENVIRONMENT}_{public_id}_{secret}"
     shown = start + _checksum(start)
@@ -55,8 +63,8 @@ def create(
             name=name,
             public_id=public_id,
             secret_hash=_hash(shown),
-            scopes=wanted,
-            expires_at=timezone.now() + expires_in if expires_in else None,
+            scopes=scopes,
+            expires_at=expires_at,
         )
     return key, shown
 
@@ -69,7 +77,27 @@ def check(shown: str) -> ApiKey:
     key = _row(match[2])
     if key is None or not key.usable or not hmac.compare_digest(bytes(key.secret_hash), _hash(shown)):
         raise Problem(Code.NOT_AUTHENTICATED, headers={"WWW-Authenticate": "Bearer"})
+    used.add(key.public_id)
     return key
+
+
+def rotate(public_id: str, overlap: timedelta) -> tuple[ApiKey, ApiKey, str]:
+    """A new key like this one, which goes on for `overlap` beside it: the old row, the new row, the new key itself.
+
+    The new one is good for as long as the old one was when it was made. Raises ApiKey.DoesNotExist, and Problem for a
+    key that is revoked or expired.
+    """
+    now = timezone.now()
+    with tenancy.in_platform(), transaction.atomic():
+        old = ApiKey.objects.select_for_update(of=["self"]).select_related("tenant").get(public_id=public_id)
+        if not old.usable:
+            raise invalid("id", "This key is revoked or expired: make a new one.")
+        expires_at = now + (old.expires_at - old.created_at) if old.expires_at else None
+        new, shown = _make(old.tenant, old.scopes, old.name, expires_at)
+        old.expires_at = min(now + overlap, old.expires_at or now + overlap)
+        old.save(update_fields=["expires_at"])
+    control.key_changed(public_id)
+    return old, new, shown
 
 
 def revoke(public_id: str) -> ApiKey:
@@ -79,7 +107,7 @@ def revoke(public_id: str) -> ApiKey:
         if key.revoked_at is None:
             key.revoked_at = timezone.now()
             key.save(update_fields=["revoked_at"])
-    control.key_revoked(public_id)
+    control.key_changed(public_id)
     return key
 
 
