@@ -9,6 +9,7 @@ from uuid import UUID
 
 import structlog
 
+from billing import pricing
 from chatplatform import jobs
 from chatplatform.api.problem import Code, Problem
 from chatplatform.llm import errors
@@ -63,6 +64,8 @@ async def prepare(reply: Reply, said: list[ChatMessage], writer: ReplyWriter, kn
     if state.status != TenantStatus.ACTIVE:
         raise Problem(Code.TENANT_SUSPENDED)
     settings, conversation = state.configuration, reply.conversation
+    if pricing.cached() is None:
+        await jobs.in_thread(pricing.load)
     found = await jobs.in_thread(find, said[-1].content, limit=PASSAGES) if knows else Found()
     prompt = build(conversation.system_prompt or settings.system_prompt, state.name, said, found.nearest)
     asked = reply.options.get("max_tokens")
