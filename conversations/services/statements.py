@@ -18,13 +18,14 @@ from django.db import DEFAULT_DB_ALIAS, connections, router
 from django.db.models import Model
 
 from chatplatform.llm.types import ChatMessage
+from chatplatform.postgres.prepared import Statement
 from conversations.models import Conversation, Message, ProviderAttempt, Reply
 
 M = TypeVar("M", bound=Model)
 
 # Takes the lease; marks the reply; reads all that the prompt needs. First the reply is locked, then its work row, as
 # the settlement does: an older attempt may be settling just now.
-BEGIN = """
+BEGIN = Statement("""
 WITH locked AS MATERIALIZED (
     SELECT message_id FROM conversations_reply WHERE message_id = %(reply)s FOR NO KEY UPDATE
 ), taken AS MATERIALIZED (
@@ -52,14 +53,14 @@ CROSS JOIN LATERAL (
         ORDER BY id DESC LIMIT 20
     ) AS newest
 ) AS said (roles, contents)
-"""
+""")
 OF_REPLY = ("user_message_id", "conversation_id", "status", "attempt", "options", "created_at", "started_at")
 OF_CONVERSATION = ("model", "fallback_model", "temperature", "system_prompt")
 
 CALL = ", ".join(str(field.column) for field in ProviderAttempt._meta.concrete_fields)
 # Writes the end of a reply, if this attempt is still the newest, and notes that only its last event is left to do.
 # The calls that were made are recorded in any case.
-SETTLE = f"""
+SETTLE = Statement(f"""
 WITH ended AS (
     UPDATE conversations_reply
     SET status = %(status)s, finish_reason = %(finish_reason)s, model = %(model)s, provider = %(provider)s,
@@ -78,7 +79,7 @@ WITH ended AS (
     ON CONFLICT DO NOTHING
 )
 SELECT public.settle_work(message_id, %(seconds)s) FROM ended
-"""  # noqa: S608 (names of columns, no values)
+""")  # noqa: S608 (names of columns, no values)
 SETTLED = (
     "status finish_reason model provider input_tokens cached_input_tokens cache_write_input_tokens output_tokens "
     "cost_usd sources degraded notice error_code error_detail configuration first_token_at completed_at"
@@ -86,7 +87,7 @@ SETTLED = (
 
 # Keeps the texts of many replies. A stale attempt's is not written. The replies are locked: the end of one that is
 # settled between the look and the write would be overwritten.
-CHECKPOINT = """
+CHECKPOINT = Statement("""
 WITH current AS MATERIALIZED (
     SELECT given.id, given.content
     FROM unnest(%(replies)s::uuid[], %(attempts)s::integer[], %(contents)s::bytea[]) AS given (id, attempt, content)
@@ -96,10 +97,10 @@ WITH current AS MATERIALIZED (
     FOR NO KEY UPDATE OF reply SKIP LOCKED
 )
 UPDATE conversations_message AS message SET content = current.content FROM current WHERE message.id = current.id
-"""
+""")
 
 # Keeps the text of a reply and gives its lease back.
-HAND_BACK = """
+HAND_BACK = Statement("""
 WITH current AS MATERIALIZED (
     SELECT message_id FROM conversations_reply
     WHERE message_id = %(reply)s AND attempt = %(attempt)s AND status = 'generating'
@@ -108,7 +109,7 @@ WITH current AS MATERIALIZED (
     UPDATE conversations_message SET content = %(content)s FROM current WHERE id = current.message_id
 )
 SELECT public.hand_back_work(%(reply)s, %(attempt)s)
-"""
+""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +165,7 @@ def checkpoint(texts: Collection[tuple[UUID, int, str]]) -> None:
     """Keep the texts so far, each (reply id, attempt, text), of replies of the current tenant."""
     replies, attempts, contents = zip(*texts, strict=True)
     sealed = [_prepared(Message, "content", content) for content in contents]
-    _run(CHECKPOINT, {"replies": list(replies), "attempts": list(attempts), "contents": sealed})
+    _rows(CHECKPOINT, {"replies": list(replies), "attempts": list(attempts), "contents": sealed})
 
 
 def hand_back(reply_id: UUID, attempt: int, content: str) -> None:
@@ -184,15 +185,8 @@ def _connection() -> Any:
     return connections[router.db_for_write(Reply) or DEFAULT_DB_ALIAS]
 
 
-def _rows(statement: str, values: Mapping[str, Any]) -> list[Any]:
-    with _connection().cursor() as cursor:
-        cursor.execute(statement, values)
-        return list(cursor.fetchall())
-
-
-def _run(statement: str, values: Mapping[str, Any]) -> None:
-    with _connection().cursor() as cursor:
-        cursor.execute(statement, values)
+def _rows(statement: Statement, values: Mapping[str, Any]) -> list[Any]:
+    return statement.run(values, router.db_for_write(Reply) or DEFAULT_DB_ALIAS)
 
 
 def _prepared(model: type[Model], name: str, value: Any) -> Any:
