@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -140,8 +141,8 @@ def begin(reply_id: UUID, holder: str) -> Begun | None:
     reply.message_id, conversation.pk, reply.conversation = reply_id, reply.conversation_id, conversation
     said = [
         ChatMessage("user" if role == "user" else "assistant", content)
-        for role, sealed in zip(roles, contents, strict=True)
-        if (content := _read(Message, "content", sealed))
+        for role, content in zip(roles, _read(Message, "content", contents), strict=True)
+        if content
     ]
     return Begun(reply, said, cancelled, knows)
 
@@ -151,10 +152,10 @@ def settle(reply: Reply, content: str, calls: Sequence[ProviderAttempt] = ()) ->
 
     False if a newer attempt has taken over, or it had ended.
     """
-    values = {name: _prepared(Reply, name, getattr(reply, name)) for name in SETTLED}
+    values = _as_stored(reply, SETTLED)
     values |= {"message_id": reply.pk, "attempt": reply.attempt, "seconds": settings.LEASE_SECONDS}
     values["calls"] = orjson.dumps([_columns(call) for call in calls], default=str).decode()
-    return bool(_rows(SETTLE, {**values, "content": _prepared(Message, "content", content)}))
+    return bool(_rows(SETTLE, {**values, "content": _sealed(content)}))
 
 
 def _columns(instance: Model) -> dict[str, Any]:
@@ -164,43 +165,56 @@ def _columns(instance: Model) -> dict[str, Any]:
 def checkpoint(texts: Collection[tuple[UUID, int, str]]) -> None:
     """Keep the texts so far, each (reply id, attempt, text), of replies of the current tenant."""
     replies, attempts, contents = zip(*texts, strict=True)
-    sealed = [_prepared(Message, "content", content) for content in contents]
+    sealed = [_sealed(content) for content in contents]
     _rows(CHECKPOINT, {"replies": list(replies), "attempts": list(attempts), "contents": sealed})
 
 
 def hand_back(reply_id: UUID, attempt: int, content: str) -> None:
     """Give the lease on a reply back, with the text so far kept, so that another worker may take it now."""
-    values = {"reply": reply_id, "attempt": attempt, "content": _prepared(Message, "content", content)}
+    values = {"reply": reply_id, "attempt": attempt, "content": _sealed(content)}
     _rows(HAND_BACK, values)
 
 
 def _instance(model: type[M], names: Sequence[str], values: Sequence[Any]) -> M:
     """An instance with these values out of the database, and defaults for the rest."""
-    made = model(**{name: _read(model, name, value) for name, value in zip(names, values, strict=True)})
+    read = {name: _read(model, name, [value])[0] for name, value in zip(names, values, strict=True)}
+    made = model(**read)
     made._state.adding = False
     return made
 
 
-def _connection() -> Any:
-    return connections[router.db_for_write(Reply) or DEFAULT_DB_ALIAS]
-
-
 def _rows(statement: Statement, values: Mapping[str, Any]) -> list[Any]:
-    return statement.run(values, router.db_for_write(Reply) or DEFAULT_DB_ALIAS)
+    return statement.run(values, _alias())
 
 
-def _prepared(model: type[Model], name: str, value: Any) -> Any:
-    """A value as the model's field hands it to the database."""
-    return _field(model, name).get_db_prep_save(value, _connection())
+def _alias() -> str:
+    return router.db_for_write(Reply) or DEFAULT_DB_ALIAS
 
 
-def _read(model: type[Model], name: str, value: Any) -> Any:
-    """A value of the database as the model's field gives it to Python."""
-    connection = _connection()
-    for convert in _field(model, name).get_db_converters(connection):
-        value = convert(value, None, connection)
-    return value
+def _as_stored(instance: Model, names: Sequence[str]) -> dict[str, Any]:
+    """Values of an instance as its model's fields hand them to the database."""
+    connection = connections[_alias()]
+    fields: list[Any] = [instance._meta.get_field(name) for name in names]
+    return {
+        field.name: field.get_db_prep_save(getattr(instance, field.attname), connection) for field in fields
+    }
 
 
-def _field(model: type[Model], name: str) -> Any:
-    return model._meta.get_field(name)
+def _sealed(content: str) -> Any:
+    return Message._meta.get_field("content").get_db_prep_save(content, connections[_alias()])
+
+
+def _read(model: type[Model], name: str, values: Sequence[Any]) -> Sequence[Any]:
+    """Values of the database as the model's field gives them to Python."""
+    converters = _converters(model, name)
+    connection = connections[_alias()] if converters else None
+    for convert in converters:
+        values = [convert(value, None, connection) for value in values]
+    return values
+
+
+@cache
+def _converters(model: type[Model], name: str) -> list[Any]:
+    field: Any = model._meta.get_field(name)
+    found: list[Any] = field.get_db_converters(connections[_alias()])
+    return found
