@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import asdict
 from functools import cache
 from typing import Any, ParamSpec, TypeVar
@@ -20,7 +21,6 @@ from weakref import WeakSet
 import orjson
 import structlog
 import uvloop
-from asgiref.sync import sync_to_async
 from celery import Task, current_app
 from celery.utils import uuid
 from django.db import connections, transaction
@@ -222,7 +222,8 @@ async def _run_in(
         finally:
             close_connections()
 
-    return await sync_to_async(call, thread_sensitive=False, executor=executor)()
+    # As sync_to_async does, but for bringing what the thread sets of the context back: half of the time for that.
+    return await asyncio.get_running_loop().run_in_executor(executor, copy_context().run, call)
 
 
 @cache

@@ -17,6 +17,8 @@ from tenants.selectors import TenantState
 from tenants.terms import Limits
 from tenants.vocabulary import LimitLevel
 
+UNLIMITED = (None, None)
+
 
 def of_tenant(state: TenantState) -> Limits:
     """What holds for a tenant: the lowest of what its configuration, its tier and its plan say."""
@@ -35,16 +37,19 @@ def of_tier(tier: str) -> Limits:
 
 def levels(state: TenantState, contact: UUID | None = None) -> list[Level]:
     """Where a call of this tenant and end user is counted: only where there is a limit, the narrowest first."""
-    found = of_tenant(state)
+    found, counted = of_tenant(state), []
+    together = settings.GLOBAL_REQUESTS_PER_MINUTE, settings.GLOBAL_TOKENS_PER_MINUTE
     with tenancy.in_tenant(state.ref):
-        all_levels = [Level(LimitLevel.TENANT, tenancy.key("rate", "tenant"), found.requests, found.tokens)]
-        if contact is not None:
+        if contact is not None and found.user_requests is not None:
             user = tenancy.key("rate", "user", contact)
-            all_levels.insert(0, Level(LimitLevel.USER, user, found.user_requests))
-    with tenancy.in_platform():
-        together = settings.GLOBAL_REQUESTS_PER_MINUTE, settings.GLOBAL_TOKENS_PER_MINUTE
-        all_levels.append(Level(LimitLevel.GLOBAL, tenancy.key("rate", "global"), *together))
-    return [level for level in all_levels if level.requests is not None or level.tokens is not None]
+            counted.append(Level(LimitLevel.USER, user, found.user_requests))
+        if (found.requests, found.tokens) != UNLIMITED:
+            tenant = tenancy.key("rate", "tenant")
+            counted.append(Level(LimitLevel.TENANT, tenant, found.requests, found.tokens))
+    if together != UNLIMITED:
+        with tenancy.in_platform():
+            counted.append(Level(LimitLevel.GLOBAL, tenancy.key("rate", "global"), *together))
+    return counted
 
 
 def call_key(tenant: TenantRef, call: UUID) -> str:

@@ -15,6 +15,7 @@ from uuid import UUID
 from cachetools import TTLCache
 from django.conf import settings
 from django.http.request import split_domain_port
+from django.utils.asyncio import async_unsafe
 
 from chatplatform import tenancy
 from chatplatform.api.problem import Code, Problem
@@ -75,6 +76,11 @@ def state(tenant_id: UUID) -> TenantState:
     """The tenant's state. Raises Tenant.DoesNotExist."""
     if (kept := cached_state(tenant_id)) is not None:
         return kept
+    return _load(tenant_id)
+
+
+@async_unsafe  # an event loop learns that it may not ask before a query is made up for it
+def _load(tenant_id: UUID) -> TenantState:
     with tenancy.in_platform():
         tenant = Tenant.objects.get(id=tenant_id)
         configuration = ConfigurationVersion.objects.filter(tenant=tenant).order_by("-number").first()

@@ -10,6 +10,8 @@ or a raw RESET included), and role and path are set together, in one statement, 
 from __future__ import annotations
 
 import select
+from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, cast
 
 from django.core.exceptions import ImproperlyConfigured
@@ -19,13 +21,22 @@ from django.db.backends.postgresql.introspection import DatabaseIntrospection, T
 from django_tenants.postgresql_backend import base as django_tenants_backend
 from psycopg import Connection, OperationalError
 from psycopg.pq import TransactionStatus
+from psycopg.sql import SQL
 from psycopg_pool import ConnectionPool
 
 from chatplatform import tenancy
 from chatplatform.postgres import names
+from chatplatform.postgres.prepared import Row, Statement, ask, of_connection
 from chatplatform.tenancy import Scope, View
 
 REPORTS_SEARCH_PATH = 180000
+
+
+@lru_cache(4096)
+def _switch(role: str, path: str) -> bytes:
+    """The statement that takes on a role and a search_path."""
+    statement = "SELECT set_config('role', {}, false), set_config('search_path', {}, false)"
+    return SQL(statement).format(role, path).as_bytes()
 
 
 class FencedCursor(Cursor):
@@ -161,10 +172,7 @@ class DatabaseWrapper(django_tenants_backend.DatabaseWrapper):  # type: ignore[m
             return  # only a rollback can follow, and the server accepts nothing else
         if self._reported_path(connection) == path:
             return
-        with connection.cursor() as cursor:
-            cursor.execute(
-                "SELECT set_config('role', %s, false), set_config('search_path', %s, false)", [role, path]
-            )
+        ask(connection.pgconn, _switch(role, path))
 
     @staticmethod
     def _reported_path(connection: Any) -> str | None:
@@ -184,6 +192,22 @@ class DatabaseWrapper(django_tenants_backend.DatabaseWrapper):  # type: ignore[m
         else:
             cursor.fence = self.fence
         return cursor
+
+    def run(self, statement: Statement, values: Mapping[str, Any]) -> list[Row]:
+        """The rows that a statement answers with: as a cursor would do it, but see `chatplatform.postgres.prepared`.
+
+        Raises Django's database errors.
+        """
+        self.validate_no_broken_transaction()
+        scope = tenancy.current_scope()
+        self.ensure_connection()
+        with self.wrap_database_errors:
+            self.fence()
+            if not self.connection.autocommit:
+                self.connection.wait(self.connection._start_query())
+            if self.queries_logged:
+                self.queries_log.append({"sql": statement.text, "time": "0"})
+            return of_connection(self.connection).run(statement, values, self.wanted(scope)[1])
 
     # Savepoints and constraints belong to the connection, not to a tenant; and rolling back must work in a
     # broken transaction.

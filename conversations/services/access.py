@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from django.db import connection
-
 from chatplatform.api.problem import Code, Problem
+from chatplatform.postgres.prepared import Statement
 from conversations.models import Conversation, Message, Reply
 from conversations.vocabulary import Role
 from tenants.auth.principal import Principal
 
 NO_CONVERSATION = "There is no such conversation."
-SPEAKING = """
+SPEAKING = Statement("""
     SELECT model, contact_id FROM conversations_conversation
     WHERE id = %(id)s AND (contact_id = %(contact)s OR %(contact)s IS NULL)
-"""
+""")
 
 
 def access_conversation(principal: Principal, conversation_id: UUID) -> Conversation:
@@ -35,12 +34,11 @@ def speaking_in(principal: Principal, conversation_id: UUID) -> tuple[str, UUID 
 
     The cheap way for whoever needs no more. Raises Problem `not_found`.
     """
-    with connection.cursor() as cursor:
-        cursor.execute(SPEAKING, {"id": conversation_id, "contact": principal.contact_id})
-        row = cursor.fetchone()
-    if row is None:
+    rows = SPEAKING.run({"id": conversation_id, "contact": principal.contact_id})
+    if not rows:
         raise Problem(Code.NOT_FOUND, NO_CONVERSATION)
-    return str(row[0]), row[1]
+    model, contact_id = rows[0]
+    return model, contact_id
 
 
 def access_reply(conversation: Conversation, reply_id: UUID) -> Reply:

@@ -14,26 +14,27 @@ from typing import Any
 from uuid import UUID
 
 from django.conf import settings
-from django.db import connections, router
+from django.db import router
 from django.db.models import Count, Min, Q
 from django.utils import timezone
 
 from chatplatform import tenancy
 from chatplatform.observability import metrics
+from chatplatform.postgres.prepared import Statement
 from chatplatform.tenancy import TenantRef
 from conversations.models import Work
 from conversations.models.work import WorkState
 
 OWNER = f"{socket.gethostname()[:40]}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
 
-RENEW = """
+RENEW = Statement("""
 UPDATE conversations_work SET lease_expires_at = statement_timestamp() + make_interval(secs => %(seconds)s)
 WHERE id = ANY(%(replies)s) AND owner = %(owner)s AND state = 'pending'
 RETURNING id, cancel_requested
-"""
+""")
 # A dead worker's lease becomes a plain wait: its job is sent now, and again if the broker loses that too. Whoever finds
 # a row claims it for one lease period, so that two that look at once do not both send it.
-ORPHANS = """
+ORPHANS = Statement("""
 WITH lost AS MATERIALIZED (
     SELECT id FROM conversations_work
     WHERE lease_expires_at < statement_timestamp()
@@ -49,7 +50,7 @@ FROM lost, tenants_tenant AS tenant
 WHERE work.id = lost.id AND tenant.id = work.tenant_id
 RETURNING work.id, tenant.id, tenant.slug, tenant.schema_name, tenant.database, work.state,
     work.attempt - work.handed_back
-"""
+""")
 
 
 def renew(replies: Collection[UUID]) -> tuple[set[UUID], set[UUID]]:
@@ -75,10 +76,9 @@ def orphans(limit: int = 500) -> list[tuple[UUID, TenantRef, str, int]]:
     return [(row[0], TenantRef(*row[1:5]), row[5], row[6]) for row in found]
 
 
-def _rows(statement: str, values: dict[str, Any]) -> list[Any]:
-    with tenancy.in_platform(), connections[router.db_for_write(Work) or "default"].cursor() as cursor:
-        cursor.execute(statement, values)
-        return list(cursor.fetchall())
+def _rows(statement: Statement, values: dict[str, Any]) -> list[Any]:
+    with tenancy.in_platform():
+        return statement.run(values, router.db_for_write(Work) or "default")
 
 
 def measure() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -18,13 +19,14 @@ from django.db import DEFAULT_DB_ALIAS, connections, router
 from django.db.models import Model
 
 from chatplatform.llm.types import ChatMessage
+from chatplatform.postgres.prepared import Statement
 from conversations.models import Conversation, Message, ProviderAttempt, Reply
 
 M = TypeVar("M", bound=Model)
 
 # Takes the lease; marks the reply; reads all that the prompt needs. First the reply is locked, then its work row, as
 # the settlement does: an older attempt may be settling just now.
-BEGIN = """
+BEGIN = Statement("""
 WITH locked AS MATERIALIZED (
     SELECT message_id FROM conversations_reply WHERE message_id = %(reply)s FOR NO KEY UPDATE
 ), taken AS MATERIALIZED (
@@ -52,14 +54,14 @@ CROSS JOIN LATERAL (
         ORDER BY id DESC LIMIT 20
     ) AS newest
 ) AS said (roles, contents)
-"""
+""")
 OF_REPLY = ("user_message_id", "conversation_id", "status", "attempt", "options", "created_at", "started_at")
 OF_CONVERSATION = ("model", "fallback_model", "temperature", "system_prompt")
 
 CALL = ", ".join(str(field.column) for field in ProviderAttempt._meta.concrete_fields)
 # Writes the end of a reply, if this attempt is still the newest, and notes that only its last event is left to do.
 # The calls that were made are recorded in any case.
-SETTLE = f"""
+SETTLE = Statement(f"""
 WITH ended AS (
     UPDATE conversations_reply
     SET status = %(status)s, finish_reason = %(finish_reason)s, model = %(model)s, provider = %(provider)s,
@@ -78,7 +80,7 @@ WITH ended AS (
     ON CONFLICT DO NOTHING
 )
 SELECT public.settle_work(message_id, %(seconds)s) FROM ended
-"""  # noqa: S608 (names of columns, no values)
+""")  # noqa: S608 (names of columns, no values)
 SETTLED = (
     "status finish_reason model provider input_tokens cached_input_tokens cache_write_input_tokens output_tokens "
     "cost_usd sources degraded notice error_code error_detail configuration first_token_at completed_at"
@@ -86,7 +88,7 @@ SETTLED = (
 
 # Keeps the texts of many replies. A stale attempt's is not written. The replies are locked: the end of one that is
 # settled between the look and the write would be overwritten.
-CHECKPOINT = """
+CHECKPOINT = Statement("""
 WITH current AS MATERIALIZED (
     SELECT given.id, given.content
     FROM unnest(%(replies)s::uuid[], %(attempts)s::integer[], %(contents)s::bytea[]) AS given (id, attempt, content)
@@ -96,10 +98,10 @@ WITH current AS MATERIALIZED (
     FOR NO KEY UPDATE OF reply SKIP LOCKED
 )
 UPDATE conversations_message AS message SET content = current.content FROM current WHERE message.id = current.id
-"""
+""")
 
 # Keeps the text of a reply and gives its lease back.
-HAND_BACK = """
+HAND_BACK = Statement("""
 WITH current AS MATERIALIZED (
     SELECT message_id FROM conversations_reply
     WHERE message_id = %(reply)s AND attempt = %(attempt)s AND status = 'generating'
@@ -108,7 +110,7 @@ WITH current AS MATERIALIZED (
     UPDATE conversations_message SET content = %(content)s FROM current WHERE id = current.message_id
 )
 SELECT public.hand_back_work(%(reply)s, %(attempt)s)
-"""
+""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +141,8 @@ def begin(reply_id: UUID, holder: str) -> Begun | None:
     reply.message_id, conversation.pk, reply.conversation = reply_id, reply.conversation_id, conversation
     said = [
         ChatMessage("user" if role == "user" else "assistant", content)
-        for role, sealed in zip(roles, contents, strict=True)
-        if (content := _read(Message, "content", sealed))
+        for role, content in zip(roles, _read(Message, "content", contents), strict=True)
+        if content
     ]
     return Begun(reply, said, cancelled, knows)
 
@@ -150,10 +152,10 @@ def settle(reply: Reply, content: str, calls: Sequence[ProviderAttempt] = ()) ->
 
     False if a newer attempt has taken over, or it had ended.
     """
-    values = {name: _prepared(Reply, name, getattr(reply, name)) for name in SETTLED}
+    values = _as_stored(reply, SETTLED)
     values |= {"message_id": reply.pk, "attempt": reply.attempt, "seconds": settings.LEASE_SECONDS}
     values["calls"] = orjson.dumps([_columns(call) for call in calls], default=str).decode()
-    return bool(_rows(SETTLE, {**values, "content": _prepared(Message, "content", content)}))
+    return bool(_rows(SETTLE, {**values, "content": _sealed(content)}))
 
 
 def _columns(instance: Model) -> dict[str, Any]:
@@ -163,50 +165,56 @@ def _columns(instance: Model) -> dict[str, Any]:
 def checkpoint(texts: Collection[tuple[UUID, int, str]]) -> None:
     """Keep the texts so far, each (reply id, attempt, text), of replies of the current tenant."""
     replies, attempts, contents = zip(*texts, strict=True)
-    sealed = [_prepared(Message, "content", content) for content in contents]
-    _run(CHECKPOINT, {"replies": list(replies), "attempts": list(attempts), "contents": sealed})
+    sealed = [_sealed(content) for content in contents]
+    _rows(CHECKPOINT, {"replies": list(replies), "attempts": list(attempts), "contents": sealed})
 
 
 def hand_back(reply_id: UUID, attempt: int, content: str) -> None:
     """Give the lease on a reply back, with the text so far kept, so that another worker may take it now."""
-    values = {"reply": reply_id, "attempt": attempt, "content": _prepared(Message, "content", content)}
+    values = {"reply": reply_id, "attempt": attempt, "content": _sealed(content)}
     _rows(HAND_BACK, values)
 
 
 def _instance(model: type[M], names: Sequence[str], values: Sequence[Any]) -> M:
     """An instance with these values out of the database, and defaults for the rest."""
-    made = model(**{name: _read(model, name, value) for name, value in zip(names, values, strict=True)})
+    read = {name: _read(model, name, [value])[0] for name, value in zip(names, values, strict=True)}
+    made = model(**read)
     made._state.adding = False
     return made
 
 
-def _connection() -> Any:
-    return connections[router.db_for_write(Reply) or DEFAULT_DB_ALIAS]
+def _rows(statement: Statement, values: Mapping[str, Any]) -> list[Any]:
+    return statement.run(values, _alias())
 
 
-def _rows(statement: str, values: Mapping[str, Any]) -> list[Any]:
-    with _connection().cursor() as cursor:
-        cursor.execute(statement, values)
-        return list(cursor.fetchall())
+def _alias() -> str:
+    return router.db_for_write(Reply) or DEFAULT_DB_ALIAS
 
 
-def _run(statement: str, values: Mapping[str, Any]) -> None:
-    with _connection().cursor() as cursor:
-        cursor.execute(statement, values)
+def _as_stored(instance: Model, names: Sequence[str]) -> dict[str, Any]:
+    """Values of an instance as its model's fields hand them to the database."""
+    connection = connections[_alias()]
+    fields: list[Any] = [instance._meta.get_field(name) for name in names]
+    return {
+        field.name: field.get_db_prep_save(getattr(instance, field.attname), connection) for field in fields
+    }
 
 
-def _prepared(model: type[Model], name: str, value: Any) -> Any:
-    """A value as the model's field hands it to the database."""
-    return _field(model, name).get_db_prep_save(value, _connection())
+def _sealed(content: str) -> Any:
+    return Message._meta.get_field("content").get_db_prep_save(content, connections[_alias()])
 
 
-def _read(model: type[Model], name: str, value: Any) -> Any:
-    """A value of the database as the model's field gives it to Python."""
-    connection = _connection()
-    for convert in _field(model, name).get_db_converters(connection):
-        value = convert(value, None, connection)
-    return value
+def _read(model: type[Model], name: str, values: Sequence[Any]) -> Sequence[Any]:
+    """Values of the database as the model's field gives them to Python."""
+    converters = _converters(model, name)
+    connection = connections[_alias()] if converters else None
+    for convert in converters:
+        values = [convert(value, None, connection) for value in values]
+    return values
 
 
-def _field(model: type[Model], name: str) -> Any:
-    return model._meta.get_field(name)
+@cache
+def _converters(model: type[Model], name: str) -> list[Any]:
+    field: Any = model._meta.get_field(name)
+    found: list[Any] = field.get_db_converters(connections[_alias()])
+    return found

@@ -14,6 +14,7 @@ from django.db import connection, models
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
+from chatplatform.postgres.prepared import Statement
 from conversations.models import Conversation, Message, Reply
 from conversations.vocabulary import ConversationStatus, Role
 
@@ -50,8 +51,7 @@ def store(said: Message, answer: Message, options: dict[str, Any]) -> None:
         "client_id": said.client_id,
         "options": Jsonb(options),
     }
-    with connection.cursor() as cursor:
-        cursor.execute(_statement(), values)
+    _statement().run(values)
 
 
 def _sealed(text: str) -> Any:
@@ -59,9 +59,9 @@ def _sealed(text: str) -> Any:
 
 
 @cache
-def _statement() -> str:
+def _statement() -> Statement:
     here, now = "%(conversation)s", "%(now)s"
-    return STATEMENT.format(
+    text = STATEMENT.format(
         conversation=Conversation._meta.db_table,
         resolved=ConversationStatus.RESOLVED,
         open=ConversationStatus.OPEN,
@@ -91,6 +91,7 @@ def _statement() -> str:
             created_at=now,
         ),
     )
+    return Statement(text)
 
 
 def _insert(model: type[models.Model], **given: str) -> str:

@@ -123,7 +123,7 @@ def test_beginning_does_not_look_through_all_conversations(conversation: Convers
     reply = accepted(conversation)
     with connection.cursor() as cursor:
         values = {"reply": reply.pk, "holder": HOLDER, "seconds": 3}
-        cursor.execute(f"EXPLAIN {statements.BEGIN}", values)
+        cursor.execute(f"EXPLAIN {statements.BEGIN.text}", values)
         plan = "\n".join(row[0] for row in cursor.fetchall())
     assert "Scan using conversations_conversation_pkey" in plan, plan
 

@@ -15,6 +15,7 @@ from cachetools import TTLCache
 from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
+from django.utils.asyncio import async_unsafe
 
 from chatplatform import tenancy
 from chatplatform.api.fields import one_line
@@ -135,6 +136,11 @@ def _row(public_id: str) -> ApiKey | None:
     with _lock:
         if (kept := _kept.get(public_id)) is not None:
             return kept
+    return _load(public_id)
+
+
+@async_unsafe  # an event loop learns that it may not ask before a query is made up for it
+def _load(public_id: str) -> ApiKey | None:
     with tenancy.in_platform():
         key = ApiKey.objects.select_related("tenant").filter(public_id=public_id).first()
     if key is not None:
