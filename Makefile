@@ -3,6 +3,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
+SIDE_BY_SIDE := -n 2 --dist loadgroup
 # The first interpreter that runs and is new enough. Asked only when the environment has to be made.
 PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11 python3.14 python; do \
 	"$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$name" && break; done)
@@ -23,9 +24,10 @@ help: ## List the targets
 run: $(VENV)/.installed ## Run the whole platform in the foreground (PORT=8000, DATA_DIR=.data, …)
 	@exec $(BIN)/python manage.py run_platform
 
+# All of them run in two processes side by side (chatplatform/testing/plugin.py); with ARGS in one, if they do not say so.
 test: $(VENV)/.installed-dev ## Run every test, with servers and data of their own (ARGS="-k name")
 	@data="$$(mktemp -d "$${TMPDIR:-/tmp}/chatplatform-test.XXXXXX")" && trap 'rm -rf "$$data"' EXIT && \
-	trap 'exit 130' INT && trap 'exit 143' TERM && DATA_DIR="$$data" $(BIN)/python -m pytest $(ARGS)
+	trap 'exit 130' INT && trap 'exit 143' TERM && DATA_DIR="$$data" $(BIN)/python -m pytest $(or $(ARGS),$(SIDE_BY_SIDE))
 
 test-faults: $(VENV)/.installed-dev ## Break real processes while clients chat (SEEDS=20, or SEED=123 again)
 	@data="$$(mktemp -d "$${TMPDIR:-/tmp}/chatplatform-test.XXXXXX")" && trap 'rm -rf "$$data"' EXIT && \

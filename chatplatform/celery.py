@@ -28,7 +28,7 @@ class QoS(redis.QoS):
     """Keeps no list in Valkey of the replies that are under way, as it does of other jobs.
 
     The work table in PostgreSQL is that list, and a better one: what a dead worker left is found in seconds, not after
-    an hour. Two transactions in Valkey for each reply would be a sixth of a worker's time.
+    an hour. So two transactions in Valkey for each reply would bring nothing.
     """
 
     def append(self, message: Any, delivery_tag: str) -> None:

@@ -102,6 +102,23 @@ def enqueue(task: str, *args: Any, tenant: TenantRef | None = None, request: str
     return True
 
 
+def are_waiting() -> bool:
+    """Whether there are jobs in the broker that no worker has taken yet; False too if it is away."""
+    if time.monotonic() < _broker_away_until:
+        return False
+    try:
+        with _producers().acquire(block=True, timeout=SEND_WITHIN) as producer:
+            queue: Any = current_app.amqp.queues[current_app.conf.task_default_queue](producer.channel)
+            try:
+                return bool(queue.queue_declare(passive=True).message_count)
+            except producer.connection.channel_errors:  # there is none: for Valkey, one that is empty
+                return False
+    except Exception as error:
+        _note_broker_away()
+        log.warning("queue_not_seen", error=type(error).__name__)
+        return False
+
+
 def _send(producer: Any, task: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     """What Celery's `send_task` does, without what nobody here asks for: routes, signals, a declaration each time."""
     amqp = current_app.amqp

@@ -34,6 +34,7 @@ log = structlog.get_logger("chatplatform.pool")
 Callback = Callable[..., Any]
 HAND_BACK_WITHIN = 0.7  # s for what is handed back to be written down
 EXIT_WITHIN = 0.9  # s after that for Celery to return what is not acknowledged, and end
+ENDS_WITHIN = 2 * HAND_BACK_WITHIN + EXIT_WITHIN  # s at most, once the grace is over
 
 
 class TaskPool(BasePool):

@@ -69,7 +69,7 @@ def main() -> None:
         ws_max_size=LARGEST_MESSAGE,
         ws_ping_interval=settings.PING_EVERY,
         ws_ping_timeout=settings.PING_EVERY * heartbeats.PONG_WITHIN,
-        ws_per_message_deflate=False,  # 100 kB for each socket, for frames of 100 bytes
+        ws_per_message_deflate=False,  # it keeps buffers for each socket, and frames are short
         log_level="warning",
         access_log=False,
         lifespan="off",

@@ -16,7 +16,7 @@ from chatplatform.embedded.program import Program
 ANY_ADDRESS = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
 DEFAULT_PORTS = {"http": 80, "https": 443}
 PROBE_TIMEOUT = 2.0
-WEB_DRAIN = "1.5"  # s
+WEB_DRAIN, WORKER_GRACE = "1.5", "0.5"  # s
 
 
 def web() -> Program:
@@ -37,9 +37,12 @@ def web_command(server: str, host: str, port: int) -> tuple[str, ...]:
 
 def worker() -> Program:
     """The Celery worker. Who stops `make run` does not wait for replies: the next start goes on with them."""
+    from chatplatform.pool import ENDS_WITHIN
+
     # Gossip and mingle find other workers; there are none, and looking for them takes a second.
     alone = ("--without-gossip", "--without-mingle")
-    return _celery("worker", "-n", worker_name(), *alone, grace=2.5, WORKER_GRACE_SECONDS="0.5")
+    grace = float(WORKER_GRACE) + ENDS_WITHIN + 0.2
+    return _celery("worker", "-n", worker_name(), *alone, grace=grace, WORKER_GRACE_SECONDS=WORKER_GRACE)
 
 
 def beat() -> Program:

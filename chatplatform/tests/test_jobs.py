@@ -8,13 +8,15 @@ from dataclasses import asdict
 from typing import Any
 
 import pytest
-from celery import shared_task
+from celery import current_app, shared_task
 from django.db import connection, transaction
 from kombu import Producer
 from pytest_django import DjangoCaptureOnCommitCallbacks
+from redis import Redis
 
 from chatplatform import jobs, tenancy
 from chatplatform.celery import start_loop
+from chatplatform.embedded import Servers
 from chatplatform.jobs import PlatformTask, TenantTask
 from chatplatform.observability.context import request_id
 from chatplatform.tenancy import NoTenant, Scope, View
@@ -138,6 +140,17 @@ def test_a_broker_that_is_away_raises_nothing(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(Producer, "publish", away)
     assert jobs.enqueue("tests.note_platform") is False
+
+
+def test_it_sees_whether_jobs_wait(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(current_app.conf, "task_default_queue", "nobody-takes-from-here")
+    monkeypatch.setattr(jobs, "_broker_away_until", 0.0)  # another test's
+    assert not jobs.are_waiting()
+    assert jobs.enqueue("tests.note_platform")
+    assert jobs.are_waiting()
+    with Redis.from_url(servers.where.redis_url) as broker:
+        broker.delete("nobody-takes-from-here")
+    assert not jobs.are_waiting()
 
 
 def test_the_shared_loop_works_in_the_callers_context(acme: TenantState) -> None:

@@ -15,7 +15,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import router
-from django.db.models import Count, Min, Q
+from django.db.models import Count, F, Min, Q
 from django.utils import timezone
 
 from chatplatform import tenancy
@@ -33,12 +33,14 @@ WHERE id = ANY(%(replies)s) AND owner = %(owner)s AND state = 'pending'
 RETURNING id, cancel_requested
 """)
 # A dead worker's lease becomes a plain wait: its job is sent now, and again if the broker loses that too. Whoever finds
-# a row claims it for one lease period, so that two that look at once do not both send it.
+# a row claims it for one lease period, so that two that look at once do not both send it. A job that may still be in a
+# queue is sent again only when it has waited as long once more as it had when it was sent last, or `most`.
 ORPHANS = Statement("""
 WITH lost AS MATERIALIZED (
     SELECT id FROM conversations_work
     WHERE lease_expires_at < statement_timestamp()
-        OR lease_expires_at IS NULL AND enqueued_at < statement_timestamp() - make_interval(secs => %(seconds)s)
+        OR lease_expires_at IS NULL AND enqueued_at < statement_timestamp() - greatest(
+            make_interval(secs => %(seconds)s), least(make_interval(secs => %(most)s), enqueued_at - created_at))
     ORDER BY enqueued_at LIMIT %(limit)s
     FOR UPDATE SKIP LOCKED
 )
@@ -51,6 +53,7 @@ WHERE work.id = lost.id AND tenant.id = work.tenant_id
 RETURNING work.id, tenant.id, tenant.slug, tenant.schema_name, tenant.database, work.state,
     work.attempt - work.handed_back
 """)
+AGAIN_AT_LEAST_EVERY = 60.0  # s
 
 
 def renew(replies: Collection[UUID]) -> tuple[set[UUID], set[UUID]]:
@@ -67,13 +70,21 @@ def done(replies: Collection[UUID]) -> None:
         Work.objects.filter(id__in=replies)._raw_delete(router.db_for_write(Work) or "default")
 
 
-def orphans(limit: int = 500) -> list[tuple[UUID, TenantRef, str, int]]:
+def orphans(limit: int = 500, *, backlog: bool = False) -> list[tuple[UUID, TenantRef, str, int]]:
     """Work nobody is at: lost by the broker, left by a dead worker, or settled without its last event.
 
-    Each is (reply id, tenant, state, attempts that died or are under way). Safe to run twice at once.
+    Each is (reply id, tenant, state, attempts that died or are under way). Safe to run twice at once. `backlog`: jobs
+    wait in the broker's queue, so that one that nobody has begun need not be lost.
     """
-    found = _rows(ORPHANS, {"seconds": settings.LEASE_SECONDS, "limit": limit})
+    most = AGAIN_AT_LEAST_EVERY if backlog else 0
+    found = _rows(ORPHANS, {"seconds": settings.LEASE_SECONDS, "most": most, "limit": limit})
     return [(row[0], TenantRef(*row[1:5]), row[5], row[6]) for row in found]
+
+
+def not_sent(replies: Collection[UUID]) -> None:
+    """The broker was away: what was to be sent has not begun to wait there."""
+    with tenancy.in_platform():
+        Work.objects.filter(id__in=replies, lease_expires_at=None).update(enqueued_at=F("created_at"))
 
 
 def _rows(statement: Statement, values: dict[str, Any]) -> list[Any]:

@@ -45,25 +45,31 @@ async def keep_reconciling() -> None:
 
 def reconcile() -> int:
     """One look over the work table; returns how many rows needed something."""
-    found = leases.orphans()
+    found = leases.orphans(backlog=jobs.are_waiting())
+    unsent = []
     for reply_id, tenant, state, attempts in found:
         try:
             with tenancy.in_tenant(tenant):
-                _recover(reply_id, state, attempts)
+                if not _recover(reply_id, state, attempts):
+                    unsent.append(reply_id)
         except Exception:  # one tenant's trouble must not keep the others' replies waiting
             log.exception("not_reconciled", reply=str(reply_id), slug=tenant.slug)
         else:
             log.info("reconciled", reply=str(reply_id), state=state, attempts=attempts)
+    if unsent:
+        leases.not_sent(unsent)
     return len(found)
 
 
-def _recover(reply_id: UUID, state: str, attempts: int) -> None:
+def _recover(reply_id: UUID, state: str, attempts: int) -> bool:
+    """False if a job was to be sent, and the broker is away."""
     if state == WorkState.SETTLED:
         announce_end(reply_id)
     elif attempts >= settings.MAX_ATTEMPTS:
         _give_up(reply_id)
     else:
-        jobs.enqueue(GENERATE, str(reply_id), tenant=tenancy.current_tenant())
+        return jobs.enqueue(GENERATE, str(reply_id), tenant=tenancy.current_tenant())
+    return True
 
 
 def announce_end(reply_id: UUID) -> None:

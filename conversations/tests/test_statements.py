@@ -218,6 +218,32 @@ def test_orphans_are_found_once_and_by_the_databases_clock(conversation: Convers
     assert leases.orphans() == []
 
 
+def test_what_waits_in_a_queue_is_sent_again_ever_more_seldom(conversation: Conversation) -> None:
+    reply = accepted(conversation)
+
+    def is_sent(age: float, waited: float, backlog: bool = True) -> bool:
+        """Of a reply so many seconds old, whose job was sent so many seconds ago."""
+        ago = [Now() - timedelta(seconds=seconds) for seconds in (age, waited)]
+        with tenancy.in_platform():
+            Work.objects.filter(id=reply.pk).update(created_at=ago[0], enqueued_at=ago[1])
+        return bool(leases.orphans(backlog=backlog))
+
+    assert [is_sent(age, age) for age in (5, 7)] == [False, True]
+    assert [is_sent(20 + waited, waited) for waited in (7, 19, 21)] == [False, False, True]
+    assert [is_sent(3600 + waited, waited) for waited in (59, 61)] == [False, True]
+    # Nothing waits: what nobody has begun is lost.
+    assert [is_sent(3600, waited, backlog=False) for waited in (5, 7)] == [False, True]
+
+
+def test_what_could_not_be_sent_is_sent_as_soon_as_the_broker_is_back(conversation: Conversation) -> None:
+    reply = accepted(conversation)
+    with tenancy.in_platform():
+        Work.objects.filter(id=reply.pk).update(created_at=Now() - timedelta(seconds=3600))
+    assert leases.orphans(backlog=True) == []
+    leases.not_sent([reply.pk])
+    assert [row[0] for row in leases.orphans(backlog=True)] == [reply.pk]
+
+
 def test_leases_are_renewed_together_and_only_ones_own(conversation: Conversation) -> None:
     mine, cancelled, anothers = (accepted(Conversation.objects.create()) for _ in range(3))
     for reply in (mine, cancelled):

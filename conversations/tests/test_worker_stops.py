@@ -22,28 +22,24 @@ pytestmark = [pytest.mark.slow, pytest.mark.processes, pytest.mark.timeout(90)]
 EXIT = 1.0 + 2.0  # s that a worker may take to end after its grace, and what a busy machine adds
 
 
+PATIENT = {"WORKER_GRACE_SECONDS": "20", "LEASE_SECONDS": "10", "WORKER_THREADS": "8"}
+BRIEF = {**PATIENT, "WORKER_GRACE_SECONDS": "0.3"}
+
+
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     directory: Path = tmp_path_factory.mktemp("stage")
-    with running_stage(directory) as running:
+    with running_stage(directory, environment=PATIENT) as running:
         yield running
 
 
-@pytest.fixture(autouse=True)
-def both_workers(stage: Stage) -> Iterator[None]:
-    """Each test begins with two workers, and may end with fewer."""
-    yield
+def two_workers(stage: Stage, settings: dict[str, str]) -> None:
+    """Have two workers with these settings. Those that have them go on: to start one takes seconds."""
+    others = not settings.items() <= stage.environment.items()
+    stage.environment.update(settings)
     for name in WORKERS:
-        if name not in stage.processes or stage.processes[name].poll() is not None:
-            stage.start(name)
-
-
-def give_grace(stage: Stage, seconds: float, **more: str) -> None:
-    """Start both workers again, with this much grace, and with leases that do not run out meanwhile."""
-    settings = {"WORKER_GRACE_SECONDS": str(seconds), "LEASE_SECONDS": "10", "WORKER_THREADS": "8"}
-    stage.environment.update({**settings, **more})
-    for name in WORKERS:
-        stage.replace(name)
+        if others or stage.processes[name].poll() is not None:
+            stage.replace(name)
     until(lambda: listening(stage, 2), "both workers listen")
 
 
@@ -66,8 +62,42 @@ async def stopped(stage: Stage, worker: str) -> int:
     return await asyncio.to_thread(process.wait, 30)
 
 
+async def test_what_ends_in_time_ends_where_it_was(stage: Stage) -> None:
+    two_workers(stage, PATIENT)
+    async with turn(stage) as under_way:
+        await under_way.over_ws.words(15)
+        worker = stage.worker_of(under_way.reply_id)
+        stage.signal(worker, signal.SIGTERM)
+        async with chatting(stage) as meanwhile:  # the other worker takes all that is new
+            began = time.monotonic()
+            for _ in range(4):
+                status, turn_of = await meanwhile.post("[[sim: tokens=1 tps=0]]")
+                assert (status, turn_of["reply"]["attempts"]) == (200, 1)
+            assert time.monotonic() - began < 8  # none waits for a lease to run out
+        assert stage.processes[worker].poll() is None
+        stored = await under_way.agree()
+        assert await stopped(stage, worker) == 0
+    assert (stored["status"], stored["attempts"]) == ("completed", 1)
+    assert under_way.over_ws.resets == []
+
+
+async def test_a_second_signal_hurries(stage: Stage) -> None:
+    two_workers(stage, PATIENT)
+    async with turn(stage) as under_way:
+        await under_way.over_ws.words(5)
+        worker = stage.worker_of(under_way.reply_id)
+        stage.signal(worker, signal.SIGTERM)
+        await asyncio.sleep(0.2)
+        stage.signal(worker, signal.SIGTERM)
+        told_at = time.monotonic()
+        assert await stopped(stage, worker) == 0
+        assert time.monotonic() - told_at < EXIT
+        stored = await under_way.agree()
+    assert (stored["status"], stored["attempts"]) == ("completed", 2)
+
+
 async def test_what_does_not_end_in_time_another_worker_goes_on_with(stage: Stage) -> None:
-    give_grace(stage, 0.3)
+    two_workers(stage, BRIEF)
     async with turn(stage) as under_way:
         await under_way.over_ws.words(15)
         worker = stage.worker_of(under_way.reply_id)
@@ -87,60 +117,8 @@ async def test_what_does_not_end_in_time_another_worker_goes_on_with(stage: Stag
     assert stage.rows(called, under_way.reply_id) == [(1, "cancelled", True), (2, "completed", False)]
 
 
-async def test_what_ends_in_time_ends_where_it_was(stage: Stage) -> None:
-    give_grace(stage, 20)
-    async with turn(stage) as under_way:
-        await under_way.over_ws.words(15)
-        worker = stage.worker_of(under_way.reply_id)
-        stage.signal(worker, signal.SIGTERM)
-        async with chatting(stage) as meanwhile:  # the other worker takes all that is new
-            began = time.monotonic()
-            for _ in range(4):
-                status, turn_of = await meanwhile.post("[[sim: tokens=1 tps=0]]")
-                assert (status, turn_of["reply"]["attempts"]) == (200, 1)
-            assert time.monotonic() - began < 8  # none waits for a lease to run out
-        assert stage.processes[worker].poll() is None
-        stored = await under_way.agree()
-        assert await stopped(stage, worker) == 0
-    assert (stored["status"], stored["attempts"]) == ("completed", 1)
-    assert under_way.over_ws.resets == []
-
-
-async def test_a_second_signal_hurries(stage: Stage) -> None:
-    give_grace(stage, 20)
-    async with turn(stage) as under_way:
-        await under_way.over_ws.words(5)
-        worker = stage.worker_of(under_way.reply_id)
-        stage.signal(worker, signal.SIGTERM)
-        await asyncio.sleep(0.2)
-        stage.signal(worker, signal.SIGTERM)
-        told_at = time.monotonic()
-        assert await stopped(stage, worker) == 0
-        assert time.monotonic() - told_at < EXIT
-        stored = await under_way.agree()
-    assert (stored["status"], stored["attempts"]) == ("completed", 2)
-
-
-async def test_nothing_is_lost_if_the_broker_is_away_meanwhile(stage: Stage) -> None:
-    give_grace(stage, 0.3)
-    async with turn(stage, model="sim-tps=30,tokens=120") as under_way:
-        await under_way.over_ws.words(10)
-        worker = stage.worker_of(under_way.reply_id)
-        stage.kill_server("valkey")
-        try:
-            stage.signal(worker, signal.SIGTERM)
-            told_at = time.monotonic()
-            await stopped(stage, worker)
-            assert time.monotonic() - told_at < 0.3 + EXIT
-        finally:
-            stage.start_server("valkey")
-        stored = await under_way.agree()
-    assert (stored["status"], stored["attempts"]) == ("completed", 2)
-    until(lambda: nothing_is_left(stage), "the last event is out")
-
-
 async def test_jobs_that_wait_for_a_thread_go_back(stage: Stage) -> None:
-    give_grace(stage, 0.2, WORKER_THREADS="1")
+    two_workers(stage, {**BRIEF, "WORKER_THREADS": "1"})
     stage.stop("worker-2")
     with psycopg.connect(stage.where.database_admin_url) as blocker:
         # The first job waits for this lock, the others for its thread.
@@ -166,9 +144,27 @@ def found(sent: list[str], messages: list[bytes]) -> list[str]:
     return sorted(job for job in sent for message in messages if job.encode() in message)
 
 
+async def test_nothing_is_lost_if_the_broker_is_away_meanwhile(stage: Stage) -> None:
+    two_workers(stage, {**BRIEF, "LEASE_SECONDS": "4"})
+    async with turn(stage, model="sim-tps=30,tokens=120") as under_way:
+        await under_way.over_ws.words(10)
+        worker = stage.worker_of(under_way.reply_id)
+        stage.kill_server("valkey")
+        try:
+            stage.signal(worker, signal.SIGTERM)
+            told_at = time.monotonic()
+            await stopped(stage, worker)
+            assert time.monotonic() - told_at < 0.3 + EXIT
+        finally:
+            stage.start_server("valkey")
+        stored = await under_way.agree()
+    assert (stored["status"], stored["attempts"]) == ("completed", 2)
+    until(lambda: nothing_is_left(stage), "the last event is out")
+
+
 async def test_a_reply_that_is_read_late_is_whole(stage: Stage) -> None:
     """What was kept at the hand-back is what a reader gets whose event log is gone."""
-    give_grace(stage, 0)
+    two_workers(stage, {**BRIEF, "LEASE_SECONDS": "4"})
     async with turn(stage, model="sim-tps=30,tokens=90") as under_way:
         await under_way.over_ws.words(20)
         for worker in WORKERS:

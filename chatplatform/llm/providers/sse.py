@@ -1,7 +1,7 @@
 """Reading server-sent events with as little work per token as possible.
 
-The SDKs' own iterators build a validated object per chunk, which costs five times the CPU of the rest. Here
-the body's bytes are cut into lines and a decoder of the vendor's wire format looks at each line. Both
+The SDKs' own iterators build a validated object per chunk, which costs more CPU than all the rest. Here the
+body's bytes are cut into lines and a decoder of the vendor's wire format looks at each line. Both
 vendors put one JSON text in one ``data:`` line, so an event is a line.
 """
 

@@ -24,7 +24,7 @@ from chatplatform.management.run_file import RunFile
 
 SERVERS_TIMEOUT = 60.0
 READY_TIMEOUT = 90.0
-STOP_ORDER = (("beat",), ("web",), ("worker",), (VALKEY,), (POSTGRES,))
+STOP_ORDER = (("beat", "web"), ("worker",), (VALKEY,), (POSTGRES,))
 # make passes a signal on that the terminal has delivered already: that is one wish, not two.
 SAME_SIGNAL = 0.5
 

@@ -10,7 +10,11 @@ import pytest
 from django.core.management import CommandError, call_command
 from pytest_django import Settings
 
+from chatplatform import pool
+from chatplatform.embedded.paths import locations
+from chatplatform.embedded.servers import definitions
 from chatplatform.management import processes
+from chatplatform.management.commands.run_platform import STOP_ORDER
 from chatplatform.management.run_file import KEYS, RunFile
 
 FACTS = {key: f"the {key}" for key in reversed(KEYS)}
@@ -71,3 +75,16 @@ def test_the_web_server_is_the_one_that_was_chosen(settings: Settings) -> None:
     assert "chatplatform.uvicorn_server" in processes.web().command
     settings.ASGI_SERVER = "daphne"
     assert "chatplatform.daphne_server" in processes.web().command
+
+
+def test_everything_is_killed_within_ten_seconds_at_the_latest(settings: Settings) -> None:
+    programs = [processes.web(), processes.worker(), processes.beat()]
+    programs += [server.program for server in definitions(locations(settings.DATA_DIR))]
+    grace = {program.name: program.grace for program in programs}
+    assert {name for stage in STOP_ORDER for name in stage} == grace.keys()
+    assert sum(max(grace[name] for name in stage) for stage in STOP_ORDER) < 10
+
+
+def test_whoever_ends_by_itself_is_given_the_time_for_it() -> None:
+    assert processes.worker().grace > float(processes.WORKER_GRACE) + pool.ENDS_WITHIN
+    assert processes.web().grace > float(processes.WEB_DRAIN)
