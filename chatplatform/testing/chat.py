@@ -86,9 +86,9 @@ class Chat:
     @asynccontextmanager
     async def socket(self) -> AsyncIterator[ClientConnection]:
         """A WebSocket of this conversation."""
-        async with websockets.connect(
-            f"{self.ws}/{self.about['id']}", additional_headers=self.headers, max_size=None
-        ) as socket:
+        uri = f"{self.ws}/{self.about['id']}"
+        options: Any = {"additional_headers": self.headers, "max_size": None, "close_timeout": 1}
+        async with websockets.connect(uri, **options) as socket:
             yield socket
 
     async def ask(self, socket: ClientConnection, content: str = "What now?") -> str:

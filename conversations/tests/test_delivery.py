@@ -27,7 +27,7 @@ from conversations.tests.test_handshake import Visitor
 from tenants.services import configuration
 
 pytestmark = [pytest.mark.slow, pytest.mark.processes]
-LONG = f"[[sim: tps=5000 text='{('x' * 89 + ' ') * 1000}']]"  # 90,000 characters in a second
+TEXT = ("x" * 89 + " ") * 1000  # 90,000 characters
 
 
 @contextmanager
@@ -202,7 +202,7 @@ def talkative(live: Live, django_db_blocker: Any) -> Iterator[None]:
 def test_a_client_that_does_not_read_takes_bounded_memory(web: Live, server: str) -> None:
     caller = api(web)
     conversation = caller.begin()
-    reply = caller.ask(conversation, LONG)["reply"]
+    reply = caller.ask(conversation, f"[[sim: tps=0 text='{TEXT}']]")["reply"]
     assert len(reply["content"]) > 80_000
     process = psutil.Process(web.processes[server].pid)
     deaf = Deaf(web, conversation)
@@ -223,7 +223,7 @@ def test_a_client_that_stops_acknowledging_is_sent_no_more_and_closed(web: Live)
     caller = api(web)
     conversation = caller.begin()
     with caller.socket(conversation) as socket:
-        socket.say(LONG)
+        socket.say(f"[[sim: tps=5000 text='{TEXT}']]")  # not at once: there has to be time to acknowledge
         seen = [as_event(frame) for frame in socket.until("delta")]
         reply_id = seen[0].data["reply_id"]
         socket.send(type="ack", reply_id=reply_id, cursor=seen[-1].id)
