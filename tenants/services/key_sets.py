@@ -31,15 +31,22 @@ APART = 10.0  # s between two fetches of one key set, whatever keys tokens name
 WAIT = 5.0  # s that a request waits for a fetch
 
 
-class KeysAwaited(Problem):
-    """The keys are being fetched: wait for `fetched`, and ask again. To a client: not authenticated."""
+class NoKeys(Problem):
+    """There are no keys to check a token with, for the time being."""
 
-    def __init__(self, fetched: Future[None]) -> None:
+    def __init__(self) -> None:
         super().__init__(
             Code.NOT_AUTHENTICATED,
             "The keys of the token's issuer cannot be fetched at the moment.",
             headers={"WWW-Authenticate": 'Bearer error="invalid_token"'},
         )
+
+
+class KeysAwaited(NoKeys):
+    """The keys are being fetched: wait for `fetched`, and ask again."""
+
+    def __init__(self, fetched: Future[None]) -> None:
+        super().__init__()
         self.fetched = fetched
 
 
@@ -56,7 +63,7 @@ _lock = Lock()
 
 
 def keys(owner: UUID, url: str, kid: str | None) -> tuple[PublicKey, ...]:
-    """The keys at an address, among them the one of this id, if there is one. Raises KeysAwaited."""
+    """The keys at an address, among them the one of this id, if there is one. Raises NoKeys, KeysAwaited."""
     now = time.monotonic()
     with _lock:
         found = _kept.setdefault((owner, url), _KeySet())
@@ -66,9 +73,11 @@ def keys(owner: UUID, url: str, kid: str | None) -> tuple[PublicKey, ...]:
         if (is_old or not has_it) and found.fetching is None and now - found.tried_at > APART:
             found.tried_at = now
             found.fetching = _executor().submit(_fetch, found, url)
-        if has_it or found.fetching is None:
-            return known
-        raise KeysAwaited(found.fetching)
+        if not has_it and found.fetching is not None:
+            raise KeysAwaited(found.fetching)
+    if not known:
+        raise NoKeys
+    return known
 
 
 def read(url: str) -> tuple[PublicKey, ...]:
