@@ -156,7 +156,7 @@ class WrongSignature(Exception):
 
 
 def _candidates(issuers: list[Issuer], header: dict[str, Any]) -> Iterator[tuple[Issuer, PublicKey]]:
-    """The keys that may have signed a token with this header. Raises NoKeys (KeysAwaited) after those that are there."""
+    """The keys that may have signed a token with this header. Raises NoKeys after those there are."""
     kid, none, tried = header.get("kid"), None, 0
     for issuer in issuers:
         try:

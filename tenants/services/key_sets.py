@@ -27,7 +27,7 @@ log = structlog.get_logger("tenants.key_sets")
 FETCHES = 4  # at once, in one process
 FRESH = 300.0  # s that a key set is used without another look
 GOOD_FOR = 3600.0  # s that it is used while its server does not answer
-APART = 10.0  # s between two fetches of one key set, whatever keys tokens name
+APART = 10.0  # s between two fetches of one key set that failed, or that tokens with unknown keys caused
 WAIT = 5.0  # s that a request waits for a fetch
 
 
@@ -72,7 +72,7 @@ def keys(owner: UUID, url: str, kid: str | None) -> tuple[PublicKey, ...]:
         is_old = now - found.fetched_at > FRESH
         if (is_old or not has_it) and found.fetching is None and now - found.tried_at > APART:
             found.tried_at = now
-            found.fetching = _executor().submit(_fetch, found, url)
+            found.fetching = _executor().submit(_fetch, found, url, for_a_name=not is_old)
         if not has_it and found.fetching is not None:
             raise KeysAwaited(found.fetching)
     if not known:
@@ -96,7 +96,7 @@ def forget() -> None:
         _kept.clear()
 
 
-def _fetch(found: _KeySet, url: str) -> None:
+def _fetch(found: _KeySet, url: str, *, for_a_name: bool) -> None:
     try:
         new = read(url)
     except (outbound.FetchFailed, NotAKey) as error:
@@ -109,6 +109,8 @@ def _fetch(found: _KeySet, url: str) -> None:
         found.fetching = None
         if new is not None:
             found.keys, found.fetched_at = new, time.monotonic()
+            if not for_a_name:  # the first token with a new key need not wait
+                found.tried_at = float("-inf")
 
 
 @cache

@@ -333,11 +333,13 @@ def test_a_new_key_is_fetched_when_a_token_names_it(fresh: TenantState, server: 
     register(fresh, jwks_url=server.url)
     assert shown(ticket_of(pair()))
     server.keys.append(pair("ES256", "two").jwk)
-    assert "signature" in unwanted(ticket_of(pair("ES256", "two"))), "too soon after the last look"
-    pass_time(key_sets.APART + 1)
     assert shown(ticket_of(pair("ES256", "two")))
     assert shown(ticket_of(pair()))
     assert server.asked == 3
+    server.keys.append(pair("ES256", "three").jwk)
+    assert "signature" in unwanted(ticket_of(pair("ES256", "three"))), "too soon after the last look"
+    pass_time(key_sets.APART + 1)
+    assert shown(ticket_of(pair("ES256", "three")))
 
 
 def test_names_of_keys_that_nobody_has_make_no_storm(fresh: TenantState, server: KeyServer) -> None:
@@ -349,7 +351,7 @@ def test_names_of_keys_that_nobody_has_make_no_storm(fresh: TenantState, server:
     pass_time(key_sets.APART + 1)
     for number in range(20):
         assert "signature" in unwanted(ticket_of(pair("ES256", f"never {number}")))
-    assert server.asked == asked + 1
+    assert server.asked == asked + 2
     assert shown(ticket_of(pair()))
 
 
