@@ -89,7 +89,7 @@ def test_a_backend_gets_its_browser_a_token(live: Live, acme_api: Caller) -> Non
     with ada.socket(conversation) as socket:
         socket.say()
         assert socket.reply()[-1].kind == "completed"
-    assert [one["id"] for one in ada.get("/conversations").json()["results"]][0] == conversation
+    assert ada.get("/conversations").json()["results"][0]["id"] == conversation
 
 
 @pytest.mark.parametrize(
