@@ -130,6 +130,8 @@ def _connected(target: Target, addresses: Places, seconds: float) -> Iterator[so
             if was_cut.is_set():
                 raise TimeoutError from error
             raise
+        if was_cut.is_set():  # a body without a length ends so, too
+            raise TimeoutError
 
 
 def _cut(connection: socket.socket, was_cut: Event) -> None:

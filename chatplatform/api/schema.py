@@ -12,7 +12,11 @@ class Bearer(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
     name = "bearer"
 
     def get_security_definition(self, auto_schema: Any) -> dict[str, Any]:
-        return {"type": "http", "scheme": "bearer", "description": "An API key, `cp_…`"}
+        return {
+            "type": "http",
+            "scheme": "bearer",
+            "description": "An API key, `cp_…`, or an end user's token (JWT)",
+        }
 
 
 class Visitor(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]

@@ -26,10 +26,16 @@ CALLS = {
     "/api/v1/conversations/{conversation_id}/resolve": {"post"},
     "/api/v1/conversations/{conversation_id}/escalate": {"post"},
     "/api/v1/ws-tickets": {"post"},
+    "/api/v1/tokens": {"post"},
     "/api/v1/tenants": {"post"},
     "/api/v1/tenants/{slug}": {"get"},
     "/api/v1/tenants/{slug}/usage": {"get"},
     "/api/v1/tenants/{slug}/config": {"get", "patch"},
+    "/api/v1/tenants/{slug}/token-issuers": {"get", "post"},
+    "/api/v1/tenants/{slug}/token-issuers/{issuer_id}": {"get", "delete"},
+    "/api/v1/tenants/{slug}/api-keys": {"get"},
+    "/api/v1/tenants/{slug}/api-keys/{key_id}": {"get", "delete"},
+    "/api/v1/tenants/{slug}/api-keys/{key_id}/rotate": {"post"},
 }
 VERBS = {"get", "put", "post", "patch", "delete"}
 
@@ -95,8 +101,12 @@ def test_answers_are_as_it_says(schema: dict[str, Any], acme_api: Caller, staff_
         ("/tenants/{slug}", staff_api.get("/tenants/acme").json()),
         ("/tenants/{slug}/usage", acme_api.get("/tenants/acme/usage").json()),
         ("/tenants/{slug}/config", acme_api.get("/tenants/acme/config").json()),
+        ("/tenants/{slug}/api-keys", acme_api.get("/tenants/acme/api-keys").json()),
+        ("/tenants/{slug}/token-issuers", acme_api.get("/tenants/acme/token-issuers").json()),
     ):
         fits(shown, answer_shape(schema, template, "get", "200"))
+    token = acme_api.post("/tokens", {"end_user": "ada"}).json()
+    fits(token, answer_shape(schema, "/tokens", "post", "201"))
     fits(turn, answer_shape(schema, f"{one}/messages", "post", "200"))
 
 

@@ -102,7 +102,7 @@ class TokenIssuerAdmin(ReadOnlyAdmin):
             asked = {"title": f"Remove {row}?", "text": text, "button": "Remove"}
             return confirm(self, request, **asked, back=back, original=row)
         token_issuers.remove(row.tenant.ref, row.pk)
-        self.log_deletions(request, TokenIssuer.objects.none())
+        self.log_change(request, row, "Removed.")
         messages.success(request, f"{row} is removed.")
         return HttpResponseRedirect(reverse(LIST))
 

@@ -162,8 +162,8 @@ class ApiKeyAdmin(ReadOnlyAdmin):
         if request.method != "POST":
             text = "A new key is made that may do the same, and shown once. This one goes on for a day beside it."
             back = reverse("admin:tenants_apikey_change", args=[key.pk])
-            asked = {"title": f"Replace {key}?", "text": text, "button": "Replace", "danger": False}
-            return confirm(self, request, **asked, back=back, original=key)
+            asked: dict[str, Any] = {"title": f"Replace {key}?", "button": "Replace", "danger": False}
+            return confirm(self, request, **asked, text=text, back=back, original=key)
         old, new, shown = api_keys.rotate(key.public_id, OVERLAP)
         self.log_change(request, old, f"Replaced by {new.public_id}.")
         self.log_addition(request, new, f"Made in place of {old.public_id}.")

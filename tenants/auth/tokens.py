@@ -29,7 +29,7 @@ from tenants.models import Tenant
 from tenants.models.tenant import SLUG
 from tenants.selectors import TenantState
 from tenants.services import contacts, signing_keys, token_issuers
-from tenants.services.key_sets import KeysAwaited
+from tenants.services.key_sets import NoKeys
 from tenants.services.public_keys import PublicKey
 from tenants.services.signing_keys import LEEWAY, LONGEST_TOKEN
 from tenants.services.token_issuers import Issuer
@@ -156,21 +156,21 @@ class WrongSignature(Exception):
 
 
 def _candidates(issuers: list[Issuer], header: dict[str, Any]) -> Iterator[tuple[Issuer, PublicKey]]:
-    """The keys that may have signed a token with this header. Raises KeysAwaited after those that are there."""
-    kid, awaited, tried = header.get("kid"), None, 0
+    """The keys that may have signed a token with this header. Raises NoKeys after those there are."""
+    kid, none, tried = header.get("kid"), None, 0
     for issuer in issuers:
         try:
             keys = issuer.keys(kid)
-        except KeysAwaited as waiting:
-            awaited = waiting
+        except NoKeys as reason:
+            none = reason
             continue
         for key in keys:
             fits = key.algorithm == header.get("alg") and (kid is None or key.kid in (None, kid))
             if fits and tried < MOST_TRIED:
                 tried += 1
                 yield issuer, key
-    if awaited is not None:
-        raise awaited
+    if none is not None:
+        raise none
 
 
 def _claims(shown: str, key: PublicKey, issuer: str, required: list[str]) -> dict[str, Any]:

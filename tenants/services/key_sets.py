@@ -27,19 +27,26 @@ log = structlog.get_logger("tenants.key_sets")
 FETCHES = 4  # at once, in one process
 FRESH = 300.0  # s that a key set is used without another look
 GOOD_FOR = 3600.0  # s that it is used while its server does not answer
-APART = 10.0  # s between two fetches of one key set, whatever keys tokens name
+APART = 10.0  # s between two fetches of one key set that failed, or that tokens with unknown keys caused
 WAIT = 5.0  # s that a request waits for a fetch
 
 
-class KeysAwaited(Problem):
-    """The keys are being fetched: wait for `fetched`, and ask again. To a client: not authenticated."""
+class NoKeys(Problem):
+    """There are no keys to check a token with, for the time being."""
 
-    def __init__(self, fetched: Future[None]) -> None:
+    def __init__(self) -> None:
         super().__init__(
             Code.NOT_AUTHENTICATED,
             "The keys of the token's issuer cannot be fetched at the moment.",
             headers={"WWW-Authenticate": 'Bearer error="invalid_token"'},
         )
+
+
+class KeysAwaited(NoKeys):
+    """The keys are being fetched: wait for `fetched`, and ask again."""
+
+    def __init__(self, fetched: Future[None]) -> None:
+        super().__init__()
         self.fetched = fetched
 
 
@@ -56,7 +63,7 @@ _lock = Lock()
 
 
 def keys(owner: UUID, url: str, kid: str | None) -> tuple[PublicKey, ...]:
-    """The keys at an address, among them the one of this id, if there is one. Raises KeysAwaited."""
+    """The keys at an address, among them the one of this id, if there is one. Raises NoKeys, KeysAwaited."""
     now = time.monotonic()
     with _lock:
         found = _kept.setdefault((owner, url), _KeySet())
@@ -65,10 +72,12 @@ def keys(owner: UUID, url: str, kid: str | None) -> tuple[PublicKey, ...]:
         is_old = now - found.fetched_at > FRESH
         if (is_old or not has_it) and found.fetching is None and now - found.tried_at > APART:
             found.tried_at = now
-            found.fetching = _executor().submit(_fetch, found, url)
-        if has_it or found.fetching is None:
-            return known
-        raise KeysAwaited(found.fetching)
+            found.fetching = _executor().submit(_fetch, found, url, for_a_name=not is_old)
+        if not has_it and found.fetching is not None:
+            raise KeysAwaited(found.fetching)
+    if not known:
+        raise NoKeys
+    return known
 
 
 def read(url: str) -> tuple[PublicKey, ...]:
@@ -87,7 +96,7 @@ def forget() -> None:
         _kept.clear()
 
 
-def _fetch(found: _KeySet, url: str) -> None:
+def _fetch(found: _KeySet, url: str, *, for_a_name: bool) -> None:
     try:
         new = read(url)
     except (outbound.FetchFailed, NotAKey) as error:
@@ -100,6 +109,8 @@ def _fetch(found: _KeySet, url: str) -> None:
         found.fetching = None
         if new is not None:
             found.keys, found.fetched_at = new, time.monotonic()
+            if not for_a_name:  # the first token with a new key need not wait
+                found.tried_at = float("-inf")
 
 
 @cache

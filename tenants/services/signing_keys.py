@@ -168,7 +168,7 @@ def _move(key: SigningKey, state: State, **times: datetime) -> None:
 
 
 def _make() -> SigningKey:
-    secret = rsa.generate_private_key(public_exponent=65537, key_size=BITS)
+    secret = _new_secret()
     kid = secrets.token_hex(8)
     public = RSAAlgorithm.to_jwk(secret.public_key(), as_dict=True)
     pem = secret.private_bytes(
@@ -186,6 +186,10 @@ def _make() -> SigningKey:
         },
         private_pem=pem.decode(),
     )
+
+
+def _new_secret() -> rsa.RSAPrivateKey:
+    return rsa.generate_private_key(public_exponent=65537, key_size=BITS)
 
 
 def _read_published() -> Published:

@@ -39,7 +39,7 @@ class Issuer:
         return f"issuer:{self.tenant_id}/{self.id}"
 
     def keys(self, kid: str | None) -> tuple[PublicKey, ...]:
-        """The keys a token may be checked with. Raises KeysAwaited while they have to be fetched."""
+        """The keys a token may be checked with. Raises NoKeys, or KeysAwaited while they are fetched."""
         return key_sets.keys(self.id, self.jwks_url, kid) if self.jwks_url else self.own_keys
 
 

@@ -9,9 +9,10 @@ import pytest
 from django.utils import timezone
 
 from chatplatform import tenancy
-from tenants.models import Domain, Tenant
+from chatplatform.testing.backend import pair
+from tenants.models import Domain, SigningKey, Tenant
 from tenants.selectors import TenantState
-from tenants.services import api_keys
+from tenants.services import api_keys, signing_keys, token_issuers
 from tenants.tests.console import KEY, Console, page, person
 from tenants.vocabulary import Scope
 
@@ -141,3 +142,77 @@ def test_seeing_domains_does_not_mean_adding_or_removing_them(acme: TenantState)
     assert "Add a host name" not in html
     assert seer.post(page(acme, "domains/"), domain="more.acme.example").status_code == 403
     assert seer.post(page(acme, f"domains/{domain.pk}/remove/")).status_code == 403
+
+
+def test_a_key_is_replaced_and_the_new_one_shown_once(root: Console, acme: TenantState) -> None:
+    with tenancy.in_platform():
+        key, shown = api_keys.create(Tenant.objects.get(slug="acme"), [Scope.CHAT], name="old")
+    assert "Replace old?" in root.text(f"tenants/apikey/{key.pk}/rotate/")
+    assert api_keys.check(shown).expires_at is None
+    found = KEY.search(root.post(f"tenants/apikey/{key.pk}/rotate/").content.decode())
+    assert found
+    assert api_keys.check(found[0]).scopes == [Scope.CHAT]
+    expires_at = api_keys.check(shown).expires_at
+    assert expires_at and timedelta(hours=23) < expires_at - timezone.now() <= timedelta(hours=24)
+    api_keys.revoke(key.public_id)
+    assert root.post(f"tenants/apikey/{key.pk}/rotate/").status_code == 403
+
+
+def test_replacing_needs_what_making_one_needs(acme: TenantState) -> None:
+    seer = Console(person("seer", "tenants.view_apikey"))
+    maker = Console(person("maker", "tenants.view_apikey", "tenants.add_apikey"))
+    with tenancy.in_platform():
+        own, _ = api_keys.create(Tenant.objects.get(slug="acme"), [Scope.CHAT])
+    platform, _ = api_keys.create(None, [Scope.PLATFORM])
+    assert seer.post(f"tenants/apikey/{own.pk}/rotate/").status_code == 403
+    assert maker.post(f"tenants/apikey/{platform.pk}/rotate/").status_code == 403
+    assert maker.post(f"tenants/apikey/{own.pk}/rotate/").status_code == 200
+
+
+# --- Who signs tokens ------------------------------------------------------------------------------------------
+
+
+def test_an_issuer_is_registered_and_removed(root: Console, acme: TenantState) -> None:
+    typed = {"tenant": str(acme.ref.id), "name": "shop", "issuer": "https://shop.example"}
+    answer = root.post("tenants/tokenissuer/add/", **typed, public_key=pair("ES256").pem)
+    assert answer.status_code == 302, answer.content
+    (row,) = token_issuers.of_tenant(acme.ref.id)
+    assert row.issuer == "https://shop.example"
+    assert "shop" in root.text("tenants/tokenissuer/")
+    assert "https://shop.example" in root.text(f"tenants/tokenissuer/{row.id}/change/")
+    assert "Remove shop?" in root.text(f"tenants/tokenissuer/{row.id}/remove/")
+    root.post(f"tenants/tokenissuer/{row.id}/remove/")
+    assert token_issuers.of_tenant(acme.ref.id) == ()
+
+
+def test_what_makes_no_issuer_is_said_at_its_field(root: Console, acme: TenantState) -> None:
+    typed = {"tenant": str(acme.ref.id), "name": "shop", "issuer": "https://shop.example"}
+    for wrong, field in (
+        ({"public_key": "x"}, "public_key"),
+        ({"jwks_url": "https://127.0.0.1/"}, "jwks_url"),
+    ):
+        answer = root.post("tenants/tokenissuer/add/", **typed, **wrong)
+        assert list(answer.context["form"].errors) == [field]
+    assert list(root.post("tenants/tokenissuer/add/", **typed).context["form"].errors) == ["jwks_url"]
+
+
+def test_seeing_issuers_does_not_mean_adding_or_removing_them(acme: TenantState) -> None:
+    row = token_issuers.register(acme.ref, "shop", "https://shop.example", public_key=pair("ES256").pem)
+    seer = Console(person("seer", "tenants.view_tokenissuer"))
+    assert "shop" in seer.text("tenants/tokenissuer/")
+    assert seer.get("tenants/tokenissuer/add/").status_code == 403
+    assert seer.post(f"tenants/tokenissuer/{row.pk}/remove/").status_code == 403
+
+
+def test_the_platforms_keys_are_shown_without_their_secrets(root: Console, acme: TenantState) -> None:
+    signing_keys.forget()
+    kid = signing_keys.signer().kid
+    with tenancy.in_platform():
+        key = SigningKey.objects.get(kid=kid)
+    for path in ("tenants/signingkey/", f"tenants/signingkey/{key.pk}/change/"):
+        html = root.text(path)
+        assert kid in html
+        assert "PRIVATE" not in html
+        assert key.private_pem[40:80] not in html
+    assert root.post(f"tenants/signingkey/{key.pk}/change/").status_code == 403
+    signing_keys.forget()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Any
 from uuid import uuid4
 
 import httpx2
@@ -19,7 +20,7 @@ from chatplatform.testing.live import Live
 from tenants.auth import authentication
 from tenants.models import ApiKey, Tenant
 from tenants.selectors import TenantState
-from tenants.services import api_keys
+from tenants.services import api_key_uses, api_keys
 from tenants.vocabulary import Scope
 
 NOBODY = "00000000-0000-7000-8000-000000000000"
@@ -163,9 +164,21 @@ CALLS: dict[str, list[tuple[str, str]]] = {
         ("POST", f"/conversations/{NOBODY}/resolve"),
         ("POST", f"/conversations/{NOBODY}/escalate"),
         ("POST", "/ws-tickets"),
+        ("POST", "/tokens"),
     ],
     Scope.BILLING_READ: [("GET", "/tenants/acme/usage")],
-    Scope.CONFIG: [("GET", "/tenants/acme/config"), ("PATCH", "/tenants/acme/config")],
+    Scope.CONFIG: [
+        ("GET", "/tenants/acme/config"),
+        ("PATCH", "/tenants/acme/config"),
+        ("GET", "/tenants/acme/token-issuers"),
+        ("POST", "/tenants/acme/token-issuers"),
+        ("GET", f"/tenants/acme/token-issuers/{NOBODY}"),
+        ("DELETE", f"/tenants/acme/token-issuers/{NOBODY}"),
+        ("GET", "/tenants/acme/api-keys"),
+        ("GET", "/tenants/acme/api-keys/nosuchkey123"),
+        ("DELETE", "/tenants/acme/api-keys/nosuchkey123"),
+        ("POST", "/tenants/acme/api-keys/nosuchkey123/rotate"),
+    ],
     Scope.PLATFORM: [("POST", "/tenants")],
 }
 ALL = [(scope, *call) for scope, calls in CALLS.items() for call in calls]
@@ -206,3 +219,112 @@ def test_keys_of_two_tenants_are_separate_credentials(live: Live) -> None:
     for slug in ("acme", "globex"):
         made_now = Caller(live, live.keys[slug]).post("/conversations", headers={"Idempotency-Key": key})
         assert (made_now.status_code, made_now.json()["tenant"]) == (201, slug)
+
+
+# --- Replacing one ---------------------------------------------------------------------------------------------
+def test_a_key_is_replaced_with_overlap(acme: TenantState) -> None:
+    row, shown = made(acme, Scope.CHAT, Scope.CONFIG, expires_in=timedelta(days=90))
+    old, new, new_shown = api_keys.rotate(row.public_id, timedelta(hours=24))
+    assert (new.tenant_id, new.name, new.scopes) == (row.tenant_id, row.name, row.scopes)
+    assert {api_keys.check(one).public_id for one in (shown, new_shown)} == {old.public_id, new.public_id}
+    assert old.expires_at and timedelta(hours=23) < old.expires_at - timezone.now() <= timedelta(hours=24)
+    assert new.expires_at and timedelta(days=89) < new.expires_at - timezone.now() <= timedelta(days=90)
+
+
+def test_an_overlap_makes_no_key_live_longer(acme: TenantState) -> None:
+    row, _ = made(acme, Scope.CHAT, expires_in=timedelta(hours=1))
+    assert api_keys.rotate(row.public_id, timedelta(days=9))[0].expires_at == row.expires_at
+
+
+def test_without_an_overlap_the_old_key_ends_at_once(acme: TenantState) -> None:
+    row, shown = made(acme, Scope.CHAT)
+    assert api_keys.check(shown), "and is kept by this process"
+    _, new, new_shown = api_keys.rotate(row.public_id, timedelta())
+    refused(shown)
+    assert api_keys.check(new_shown).expires_at is None
+    with pytest.raises(Problem):
+        api_keys.rotate(row.public_id, timedelta())
+    api_keys.revoke(new.public_id)
+    with pytest.raises(Problem):
+        api_keys.rotate(new.public_id, timedelta(days=1))
+    with pytest.raises(ApiKey.DoesNotExist):
+        api_keys.rotate("nosuchkey123", timedelta())
+
+
+# --- When it was last used -------------------------------------------------------------------------------------
+def last_used(key: ApiKey) -> datetime | None:
+    with tenancy.in_platform():
+        return ApiKey.objects.get(pk=key.pk).last_used_at
+
+
+def test_uses_are_written_for_all_keys_at_once_and_at_most_once_a_minute(
+    acme: TenantState, django_assert_num_queries: Any
+) -> None:
+    api_keys.used.clear()
+    keys = [made(acme, Scope.CHAT) for _ in range(3)]
+    for _ in range(5):
+        for _, shown in keys[:2]:
+            api_keys.check(shown)
+    with django_assert_num_queries(1):
+        assert api_key_uses.note() == 2
+    times = [last_used(row) for row, _ in keys]
+    assert times[0] == times[1] is not None
+    assert times[2] is None
+    api_keys.check(keys[0][1])
+    assert api_key_uses.note() == 0, "the minute is not over"
+    with tenancy.in_platform():
+        ApiKey.objects.filter(pk=keys[0][0].pk).update(last_used_at=timezone.now() - timedelta(seconds=61))
+    api_keys.check(keys[0][1])
+    assert api_key_uses.note() == 1
+    with django_assert_num_queries(0):
+        assert api_key_uses.note() == 0
+
+
+def test_a_key_that_is_refused_was_not_used(acme: TenantState) -> None:
+    row, shown = made(acme, Scope.CHAT)
+    api_keys.used.clear()
+    api_keys.revoke(row.public_id)
+    refused(shown)
+    assert not api_keys.used
+
+
+# --- Over the API ----------------------------------------------------------------------------------------------
+def test_a_tenant_sees_replaces_and_revokes_its_keys(live: Live, acme_api: Caller) -> None:
+    mine = cast.key("acme", Scope.CHAT).split("_")[2]
+    path = f"/tenants/acme/api-keys/{mine}"
+    listed = {key["id"]: key for key in acme_api.get("/tenants/acme/api-keys").json()["results"]}
+    assert listed[mine] == acme_api.get(path).json()
+    assert set(listed[mine]) == {
+        "id", "name", "scopes", "created_at", "expires_at", "last_used_at", "revoked_at"
+    }  # fmt: skip
+    answer = acme_api.post(f"{path}/rotate", {"overlap": 60}, headers={"Idempotency-Key": mine})
+    assert answer.status_code == 201, answer.text
+    new = answer.json()
+    assert Caller(live, new["api_key"]).get("/conversations").status_code == 200
+    assert new["replaces"]["id"] == mine
+    assert new["replaces"]["expires_at"] is not None
+    again = acme_api.post(f"{path}/rotate", {"overlap": 60}, headers={"Idempotency-Key": mine})
+    assert again.json() == {**new, "api_key": new["api_key"][:20] + "…"}, "shown once"
+    assert acme_api.http.delete(f"/tenants/acme/api-keys/{new['id']}").status_code == 204
+    assert acme_api.get(f"/tenants/acme/api-keys/{new['id']}").json()["revoked_at"]
+    assert acme_api.post(f"/tenants/acme/api-keys/{new['id']}/rotate").status_code == 422
+
+
+def test_no_key_makes_itself_a_stronger_one(live: Live, acme_api: Caller) -> None:
+    weak = Caller(live, cast.key("acme", Scope.CONFIG))
+    strong = cast.key("acme", Scope.CHAT, Scope.CONFIG).split("_")[2]
+    assert weak.post(f"/tenants/acme/api-keys/{strong}/rotate").status_code == 403
+    assert acme_api.post(f"/tenants/acme/api-keys/{strong}/rotate").status_code == 201
+
+
+def test_another_tenants_keys_are_not_found(globex_api: Caller) -> None:
+    mine = cast.key("acme", Scope.CHAT).split("_")[2]
+    for path in (
+        "/tenants/acme/api-keys",
+        f"/tenants/acme/api-keys/{mine}",
+        f"/tenants/globex/api-keys/{mine}",
+    ):
+        assert globex_api.get(path).status_code == 404
+    for tenant in ("acme", "globex"):
+        assert globex_api.post(f"/tenants/{tenant}/api-keys/{mine}/rotate").status_code == 404
+        assert globex_api.http.delete(f"/tenants/{tenant}/api-keys/{mine}").status_code == 404

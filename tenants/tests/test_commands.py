@@ -7,7 +7,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -192,6 +192,30 @@ def test_a_key_has_exactly_one_owner(acme: TenantState, owner: list[str]) -> Non
 def test_wrong_usage_of_create_api_key_is_an_error(acme: TenantState, wrong: list[str]) -> None:
     with pytest.raises(CommandError):
         result_of("create_api_key", "acme", *wrong)
+
+
+def test_a_key_is_replaced_and_goes_on_for_a_while(acme: TenantState) -> None:
+    made = result_of("create_api_key", "acme", "--scope=chat", "--expires-in=90d")
+    new = result_of("rotate_api_key", made["id"], "--overlap=2h")
+    assert set(new) == {"id", "api_key", "scopes", "expires_at", "replaces"}
+    assert new["replaces"]["id"] == made["id"]
+    left = datetime.fromisoformat(new["replaces"]["expires_at"]) - timezone.now()
+    assert timedelta(hours=1, minutes=59) < left <= timedelta(hours=2)
+    assert [api_keys.check(one["api_key"]).scopes for one in (made, new)] == [["chat"], ["chat"]]
+    at_once = result_of("rotate_api_key", new["id"], "--overlap=0s")
+    with pytest.raises(Problem):
+        api_keys.check(new["api_key"])
+    assert api_keys.check(at_once["api_key"])
+
+
+def test_a_key_that_cannot_be_replaced_is_one_clear_line(acme: TenantState) -> None:
+    with pytest.raises(CommandError, match=r"^There is no such api key\.$"):
+        result_of("rotate_api_key", "nosuchkey123")
+    made = result_of("create_api_key", "acme", "--scope=chat")
+    result_of("revoke_api_key", made["id"])
+    with pytest.raises(CommandError, match="revoked or expired") as refusal:
+        result_of("rotate_api_key", made["id"])
+    assert refusal.value.returncode == 1
 
 
 def test_a_revoked_key_is_refused_and_revoking_again_changes_nothing(acme: TenantState) -> None:
