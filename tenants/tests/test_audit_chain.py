@@ -66,7 +66,7 @@ def tamper(admin: Admin, statement: str, **values: Any) -> None:
     """What somebody may do who owns the table: switch the trigger off, and on again."""
     with admin.transaction():
         admin.execute("ALTER TABLE tenants_auditentry DISABLE TRIGGER append_only")
-        admin.execute(statement, values)  # type: ignore[arg-type]
+        admin.execute(statement, values)
         admin.execute("ALTER TABLE tenants_auditentry ENABLE ALWAYS TRIGGER append_only")
 
 
@@ -190,7 +190,7 @@ def test_the_trigger_stops_even_a_superuser(
         pytest.raises(psycopg.errors.InsufficientPrivilege, match="only be added to"),
         psycopg.connect(servers.where.database_admin_url) as admin,
     ):
-        admin.execute(statement)  # type: ignore[call-overload]
+        admin.execute(statement)
 
 
 def test_a_migration_does_not_give_rights_back(committed: None) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import uuid4
 
@@ -20,7 +22,6 @@ from chatplatform.jobs import PlatformTask
 from chatplatform.postgres import migrations
 from chatplatform.testing.audit import written
 from chatplatform.testing.commands import result_of
-from conversations.services import knowledge
 from tenants import audit
 from tenants.audit import keys, looks
 from tenants.models import ApiKey, Tenant, User
@@ -76,11 +77,13 @@ def remove_a_domain(acme: TenantState) -> None:
     domains.remove(acme.ref, domains.add(acme.ref, "chat.acme.example").id)
 
 
-def ingest(acme: TenantState, *, remove: bool = False) -> None:
-    with tenancy.in_tenant(acme.ref):
-        done = knowledge.ingest("dogs.md", b"# Dogs\n\nDogs are welcome.")
-        if remove:
-            knowledge.remove_document(done.document_id)
+def ingest(*documents: str) -> None:
+    """One after the other, each in the place of the one before."""
+    with TemporaryDirectory() as folder:
+        for name in documents:
+            file = Path(folder) / name
+            file.write_text("# Dogs\n\nDogs are welcome.")
+            result_of("ingest_knowledge", "acme", str(file), "--remove-missing")
 
 
 def in_platform(work: Callable[[], Any]) -> None:
@@ -132,14 +135,14 @@ DOING: dict[Action, Callable[[TenantState, pytest.MonkeyPatch], Any]] = {
     Action.STAFF_REMOVED: lambda acme, _: in_platform(person("grace").delete),
     Action.GROUP_ADDED: lambda acme, _: in_platform(lambda: Group.objects.create(name="Support")),
     Action.GROUP_CHANGED: lambda acme, _: in_platform(
-        lambda: Group.objects.create(name="Support").permissions.add(Permission.objects.first())
+        lambda: Group.objects.create(name="Support").permissions.set(Permission.objects.all()[:1])
     ),
     Action.GROUP_REMOVED: lambda acme, _: in_platform(lambda: Group.objects.create(name="Support").delete()),
     Action.CONVERSATIONS_LISTED: lambda acme, _: look(),
     Action.CONVERSATIONS_SEARCHED: lambda acme, _: look("?q=Jane"),
     Action.CONVERSATION_READ: lambda acme, _: look(f"{uuid4()}/"),
-    Action.DOCUMENT_INGESTED: lambda acme, _: ingest(acme),
-    Action.DOCUMENT_REMOVED: lambda acme, _: ingest(acme, remove=True),
+    Action.DOCUMENT_INGESTED: lambda acme, _: ingest("dogs.md"),
+    Action.DOCUMENT_REMOVED: lambda acme, _: ingest("dogs.md", "cats.md"),
     Action.CONSOLE_ADDED: lambda acme, _: in_console(1),
     Action.CONSOLE_CHANGED: lambda acme, _: in_console(2),
     Action.CONSOLE_REMOVED: lambda acme, _: in_console(3),
