@@ -16,7 +16,7 @@ from django.db.models.signals import m2m_changed, post_delete, post_save, pre_sa
 
 from tenants.audit.keys import digest
 from tenants.audit.recording import record
-from tenants.models import ApiKey, Domain, Tenant, User
+from tenants.models import ApiKey, Domain, SigningKey, Tenant, TokenIssuer, User
 from tenants.vocabulary import ActorKind, AuditAction
 
 ADDED = {User: AuditAction.STAFF_ADDED, Group: AuditAction.GROUP_ADDED}
@@ -29,7 +29,15 @@ IN_CONSOLE = {
     CHANGE: AuditAction.CONSOLE_CHANGED,
     DELETION: AuditAction.CONSOLE_REMOVED,
 }
-BY_SERVICES = (User, Group, Tenant, Domain, ApiKey)  # their changes are recorded where they are made
+BY_SERVICES = (
+    User,
+    Group,
+    Tenant,
+    Domain,
+    ApiKey,
+    SigningKey,
+    TokenIssuer,
+)  # their changes are recorded where they are made
 
 
 def watch() -> None:

@@ -99,6 +99,9 @@ def rotate(public_id: str, overlap: timedelta) -> tuple[ApiKey, ApiKey, str]:
         new, shown = _make(old.tenant, old.scopes, old.name, expires_at)
         old.expires_at = min(now + overlap, old.expires_at or now + overlap)
         old.save(update_fields=["expires_at"])
+        audit.record(
+            AuditAction.KEY_REPLACED, public_id, tenant=old.tenant_id, by=new.public_id, until=old.expires_at
+        )
     control.key_changed(public_id)
     return old, new, shown
 

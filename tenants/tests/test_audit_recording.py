@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -11,6 +12,8 @@ from uuid import uuid4
 
 import pytest
 from celery import shared_task
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from django.contrib import admin
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Group, Permission
@@ -24,7 +27,7 @@ from chatplatform.testing.audit import written
 from chatplatform.testing.commands import result_of
 from tenants import audit
 from tenants.audit import keys, looks
-from tenants.models import ApiKey, Tenant, User
+from tenants.models import ApiKey, Tenant, TokenIssuer, User
 from tenants.models.audit import PLATFORM
 from tenants.selectors import TenantState
 from tenants.services import (
@@ -36,6 +39,8 @@ from tenants.services import (
     migration,
     profile,
     provisioning,
+    signing_keys,
+    token_issuers,
 )
 from tenants.tests.console import PASSWORD, Console, page, person
 from tenants.vocabulary import AuditAction as Action
@@ -86,6 +91,12 @@ def ingest(*documents: str) -> None:
             result_of("ingest_knowledge", "acme", str(file), "--remove-missing")
 
 
+def register_an_issuer(acme: TenantState) -> TokenIssuer:
+    public = ec.generate_private_key(ec.SECP256R1()).public_key()
+    pem = public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return token_issuers.register(acme.ref, "backend", "https://acme.example", public_key=pem.decode())
+
+
 def in_platform(work: Callable[[], Any]) -> None:
     with tenancy.in_platform():
         work()
@@ -126,6 +137,12 @@ DOING: dict[Action, Callable[[TenantState, pytest.MonkeyPatch], Any]] = {
     Action.DOMAIN_ADDED: lambda acme, _: domains.add(acme.ref, "chat.acme.example"),
     Action.DOMAIN_REMOVED: lambda acme, _: remove_a_domain(acme),
     Action.KEY_CREATED: lambda acme, _: api_keys.create(tenant(acme), [Scope.CHAT]),
+    Action.KEY_REPLACED: lambda acme, _: api_keys.rotate(
+        api_keys.create(tenant(acme), [Scope.CHAT])[0].public_id, timedelta(days=1)
+    ),
+    Action.SIGNING_KEYS_ROTATED: lambda acme, _: signing_keys.rotate(compromised=True),
+    Action.ISSUER_REGISTERED: lambda acme, _: register_an_issuer(acme),
+    Action.ISSUER_REMOVED: lambda acme, _: token_issuers.remove(acme.ref, register_an_issuer(acme).id),
     Action.KEY_REVOKED: lambda acme, _: revoke(acme),
     Action.STAFF_SIGNED_IN: lambda acme, _: sign_in(),
     Action.STAFF_SIGN_IN_FAILED: lambda acme, _: sign_in("wrong"),
