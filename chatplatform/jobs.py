@@ -27,7 +27,7 @@ from django.db import connections, transaction
 from kombu import pools
 
 from chatplatform import tenancy
-from chatplatform.observability.context import request_id
+from chatplatform.observability.context import acting, request_id
 from chatplatform.tenancy import TenantRef
 
 log = structlog.get_logger("chatplatform.jobs")
@@ -62,8 +62,9 @@ class PlatformTask(Task):  # type: ignore[type-arg]
     def _run(self, *args: Any, request: str | None = None, **kwargs: Any) -> Any:
         token = request_id.set(request)
         try:
-            result = super().__call__(*args, **kwargs)
-            return _begin(result) if asyncio.iscoroutine(result) else result
+            with acting(lambda: ("system", str(self.name))):
+                result = super().__call__(*args, **kwargs)
+                return _begin(result) if asyncio.iscoroutine(result) else result
         finally:
             request_id.reset(token)
             close_connections()

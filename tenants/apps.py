@@ -11,6 +11,7 @@ class TenantsConfig(AppConfig):
 
     def ready(self) -> None:
         from tenants import control, selectors
+        from tenants.audit import watching
         from tenants.services import api_keys, signing_keys, token_issuers
 
         def tenant_changed(message: dict[str, Any]) -> None:
@@ -20,6 +21,7 @@ class TenantsConfig(AppConfig):
         def key_changed(message: dict[str, Any]) -> None:
             api_keys.forget(message["public_id"])
 
+        watching.watch()
         control.on("tenant_changed", tenant_changed)
 
         def signing_keys_changed(message: dict[str, Any]) -> None:

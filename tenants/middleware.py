@@ -17,10 +17,11 @@ from django.http.response import HttpResponseBase
 from chatplatform import tenancy
 from chatplatform.api import views as answers
 from chatplatform.api.problem import Code, Problem
+from chatplatform.observability.context import acting
 from tenants import selectors
 from tenants.models import Tenant
 from tenants.selectors import TenantState
-from tenants.vocabulary import TenantStatus
+from tenants.vocabulary import ActorKind, TenantStatus
 
 GetResponse = Callable[[HttpRequest], Awaitable[HttpResponseBase]]
 PROBES = ("/livez", "/readyz")
@@ -110,7 +111,16 @@ class StaffSession:
 
     async def __call__(self, request: HttpRequest) -> HttpResponseBase:
         staff = getattr(request, "urlconf", None) == PLATFORM_URLS and not request.path.startswith(ANY_HOST)
-        return await (self.with_session if staff else self.get_response)(request)
+        if not staff:
+            return await self.get_response(request)
+        with acting(lambda: _person(request)):
+            return await self.with_session(request)
+
+
+def _person(request: HttpRequest) -> tuple[ActorKind, str]:
+    """Who is signed in at the console, for the audit log."""
+    user = getattr(request, "user", None)
+    return (ActorKind.STAFF, str(user.pk)) if user and user.pk else (ActorKind.NOBODY, "")
 
 
 resolve_host = ResolveHost

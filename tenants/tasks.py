@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from chatplatform import tenancy
 from chatplatform.jobs import PlatformTask
+from tenants.audit import anchors
 from tenants.models import PlatformIdempotencyRecord, Tenant, TenantIdempotencyRecord
 from tenants.services import births, provisioning
 from tenants.vocabulary import TenantStatus
@@ -33,6 +34,12 @@ def provision_tenant(tenant_id: str) -> None:
 def pick_up_births() -> None:
     """Start births again whose job was lost."""
     births.pick_up_forgotten()
+
+
+@shared_task(name="tenants.anchor_audit_log", base=PlatformTask)
+def anchor_audit_log() -> None:
+    """Write the heads of the audit log's chains down outside the database."""
+    anchors.anchor()
 
 
 @shared_task(name="tenants.expire_idempotency_records", base=PlatformTask)

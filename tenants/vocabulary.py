@@ -44,12 +44,56 @@ class SigningKeyState(models.TextChoices):
     RETIRED = "retired", "Retired"
 
 
-class LookAction(models.TextChoices):
-    """What a staff member looked at in a tenant."""
+class AuditAction(models.TextChoices):
+    """What the audit log records. The part before the dot is the kind of the object it was done to."""
 
-    LIST = "list", "Listed conversations"
-    SEARCH = "search", "Searched conversations"
-    READ = "read", "Read a conversation"
+    TENANT_REQUESTED = "tenant.requested", "Asked for a tenant"
+    TENANT_RETRIED = "tenant.retried", "Started a tenant's birth again"
+    TENANT_PROVISIONED = "tenant.provisioned", "Provisioned a tenant"
+    TENANT_FAILED = "tenant.failed", "Failed to provision a tenant"
+    TENANT_CHANGED = "tenant.changed", "Changed a tenant's name or tier"
+    TENANT_SUSPENDED = "tenant.suspended", "Suspended a tenant"
+    TENANT_RESUMED = "tenant.resumed", "Resumed a tenant"
+    TENANT_MIGRATED = "tenant.migrated", "Migrated a tenant's schema"
+    TENANT_ERASED = "tenant.erased", "Erased a tenant"
+    CONFIGURATION_CHANGED = "configuration.changed", "Changed a configuration"
+    DOMAIN_ADDED = "domain.added", "Added a domain"
+    DOMAIN_REMOVED = "domain.removed", "Removed a domain"
+    KEY_CREATED = "key.created", "Made an API key"
+    KEY_REPLACED = "key.replaced", "Replaced an API key"
+    KEY_REVOKED = "key.revoked", "Revoked an API key"
+    SIGNING_KEYS_ROTATED = "signing_key.rotated", "Rotated the signing keys"
+    ISSUER_REGISTERED = "issuer.registered", "Registered a token issuer"
+    ISSUER_REMOVED = "issuer.removed", "Removed a token issuer"
+    STAFF_SIGNED_IN = "staff.signed_in", "Signed in"
+    STAFF_SIGN_IN_FAILED = "staff.sign_in_failed", "Failed to sign in"
+    STAFF_SIGNED_OUT = "staff.signed_out", "Signed out"
+    STAFF_ADDED = "staff.added", "Added a staff account"
+    STAFF_CHANGED = "staff.changed", "Changed a staff account"
+    STAFF_REMOVED = "staff.removed", "Removed a staff account"
+    GROUP_ADDED = "group.added", "Added a group"
+    GROUP_CHANGED = "group.changed", "Changed a group"
+    GROUP_REMOVED = "group.removed", "Removed a group"
+    CONVERSATIONS_LISTED = "conversation.listed", "Listed conversations"
+    CONVERSATIONS_SEARCHED = "conversation.searched", "Searched conversations"
+    CONVERSATION_READ = "conversation.read", "Read a conversation"
+    DOCUMENT_INGESTED = "document.ingested", "Took in a document"
+    DOCUMENT_REMOVED = "document.removed", "Removed a document"
+    CONSOLE_ADDED = "console.added", "Added a row in the console"
+    CONSOLE_CHANGED = "console.changed", "Changed a row in the console"
+    CONSOLE_REMOVED = "console.removed", "Removed a row in the console"
+    AUDIT_EXPORTED = "audit.exported", "Exported the audit log"
+
+
+class ActorKind(models.TextChoices):
+    """Who did what the audit log records; each has ids of its own."""
+
+    STAFF = "staff", "Staff"  # the account's id
+    KEY = "key", "API key"  # its public id
+    CONTACT = "contact", "End user"  # the contact's id, in the tenant's schema
+    OPERATOR = "operator", "Operator"  # the account of the operating system that ran a command
+    SYSTEM = "system", "System"  # the job's name
+    NOBODY = "nobody", "Nobody known"  # somebody who has not signed in
 
 
 class LimitLevel(models.TextChoices):

@@ -5,7 +5,9 @@ Exit status: 0 done, 1 refused or failed (one line on stderr says why), 2 wrong 
 
 from __future__ import annotations
 
+import getpass
 import json
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
@@ -17,6 +19,7 @@ from django.db import DatabaseError, connections
 
 from chatplatform import tenancy
 from chatplatform.api.problem import DATABASE_GONE, Problem, as_problem
+from chatplatform.observability.context import acting
 
 T = TypeVar("T")
 Result = dict[str, Any]
@@ -70,7 +73,7 @@ class PlatformCommand(BaseCommand):
             close_pools()
 
     def handle(self, *args: Any, **options: Any) -> None:
-        with tenancy.in_platform():
+        with tenancy.in_platform(), acting(operator):
             try:
                 result = self.run(**options)
             except FORESEEN as error:
@@ -98,6 +101,14 @@ class PlatformCommand(BaseCommand):
     def _over(self, text: str) -> None:
         self.stderr.write(WIPE + text, as_it_is, ending="")
         self.stderr.flush()
+
+
+def operator() -> tuple[str, str]:
+    """Who runs a command: an account of the operating system, by its number if it has no name."""
+    try:
+        return "operator", getpass.getuser()
+    except (KeyError, OSError):  # as in many containers
+        return "operator", str(os.getuid())
 
 
 def as_it_is(text: str) -> str:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 from django.conf import settings
+from django.db.models import F
+from django.utils import timezone
 
 from chatplatform.management import server_checks
 from chatplatform.management.findings import Finding, Status, failed, ok, warning
 from chatplatform.postgres import migrations
-from tenants.models import ApiKey, ConfigurationVersion, Tenant
+from tenants.audit import keys as audit_keys
+from tenants.models import ApiKey, AuditHead, ConfigurationVersion, Tenant
 from tenants.services import migration
 from tenants.vocabulary import TenantStatus
 
@@ -95,6 +99,23 @@ def keys() -> Finding:
     return ok(f"{len(platform)} platform keys in use, all of them expire")
 
 
+def audit_log() -> Finding:
+    used = set(AuditHead.objects.exclude(key="").values_list("key", flat=True).distinct())
+    if unknown := used - set(audit_keys.known()):
+        return failed(
+            f"hashed with {', '.join(sorted(unknown))}, which is not here",
+            "Give all processes the same AUDIT_SECRET, and AUDIT_OLD_SECRETS those before it.",
+        )
+    patience = timedelta(seconds=5 * settings.AUDIT_ANCHOR_EVERY)
+    late = AuditHead.objects.filter(
+        sequence__gt=F("anchored"), updated_at__lt=timezone.now() - patience
+    ).count()
+    if late:
+        hint = "Is beat running, and can its workers write to AUDIT_ANCHOR_PATH?"
+        return warning(f"{late} chains are not anchored", hint)
+    return ok(f"{AuditHead.objects.count()} chains, all anchored in time; verify_audit_log reads them")
+
+
 def providers() -> Finding:
     configured = {
         "openai": settings.OPENAI_API_KEY,
@@ -119,6 +140,7 @@ CHECKS = (
     Check("tenants' migrations", tenant_migrations),
     Check("tenants' births", births),
     Check("platform keys", keys),
+    Check("audit log", audit_log),
     Check("cache", lambda: server_checks.valkey(settings.CACHE_URL)),
     Check("channel layer", lambda: server_checks.valkey(settings.CHANNEL_LAYER_URL)),
     Check("event log", lambda: server_checks.valkey(settings.EVENT_LOG_URL)),

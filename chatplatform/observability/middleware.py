@@ -12,7 +12,7 @@ from asgiref.sync import markcoroutinefunction
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
-from chatplatform.observability.context import request_id
+from chatplatform.observability.context import client_address, request_id
 from chatplatform.observability.metrics import REQUESTS
 
 log = structlog.get_logger("chatplatform.request")
@@ -34,6 +34,7 @@ class RequestContext:
         given = request.headers.get("X-Request-ID", "")
         identity = given if ACCEPTABLE.fullmatch(given) else uuid_utils.uuid7().hex
         token = request_id.set(identity)
+        came_from = client_address.set(request.META.get("REMOTE_ADDR"))
         started = time.perf_counter()
         try:
             response = await self.get_response(request)
@@ -43,6 +44,7 @@ class RequestContext:
             return response
         finally:
             request_id.reset(token)
+            client_address.reset(came_from)
 
 
 def _note(request: HttpRequest, response: HttpResponseBase, seconds: float) -> None:

@@ -26,6 +26,7 @@ from psycopg_pool import ConnectionPool
 
 from chatplatform import tenancy
 from chatplatform.postgres import names
+from chatplatform.postgres.at_commit import write_pending
 from chatplatform.postgres.prepared import Row, Statement, ask, of_connection
 from chatplatform.tenancy import Scope, View
 
@@ -219,6 +220,14 @@ class DatabaseWrapper(django_tenants_backend.DatabaseWrapper):  # type: ignore[m
 
     def _savepoint_commit(self, sid: str) -> None:
         self._raw(self.ops.savepoint_commit_sql(sid))
+
+    def _commit(self) -> None:
+        try:
+            write_pending(self)
+        except BaseException:
+            self.rollback()
+            raise
+        super()._commit()
 
     def check_constraints(self, table_names: Any = None) -> None:
         self._raw("SET CONSTRAINTS ALL IMMEDIATE")

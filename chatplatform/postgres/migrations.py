@@ -11,6 +11,7 @@ from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.loader import MigrationLoader
 
 from chatplatform import tenancy
+from chatplatform.postgres import roles
 from chatplatform.postgres.roles import ADMIN
 from chatplatform.postgres.router import FIRST_PARTY
 from chatplatform.tenancy import TenantRef
@@ -28,6 +29,7 @@ def migrate_shared() -> None:
     """Apply what `public` misses; fast when it misses nothing."""
     with tenancy.in_platform():
         call_command("migrate", database=ADMIN, verbosity=0, interactive=False)
+    roles.narrow_rights(roles.PUBLIC)
 
 
 def shared_is_current() -> bool:
@@ -43,3 +45,4 @@ def migrate_schema(tenant: TenantRef) -> None:
         executor = MigrationExecutor(connections[ADMIN])
         targets = [leaf for leaf in executor.loader.graph.leaf_nodes() if leaf[0] in FIRST_PARTY]
         executor.migrate(targets)
+    roles.narrow_rights(tenant.schema)

@@ -9,6 +9,8 @@ from django.db import models
 
 from chatplatform.tenancy import Home
 
+ALL_RIGHTS = "SELECT, INSERT, UPDATE, DELETE"
+
 
 def uuid7() -> uuid.UUID:
     """A new version 7 UUID: unique everywhere, and in order of creation."""
@@ -16,9 +18,10 @@ def uuid7() -> uuid.UUID:
 
 
 class HomeModel(models.Model):
-    """A row with a UUID and a home."""
+    """A row with a UUID, a home, and what the role at home there may do with it."""
 
     home: Home
+    rights = ALL_RIGHTS
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
 

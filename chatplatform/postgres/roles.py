@@ -10,12 +10,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import psycopg
+from django.apps import apps
 from django.db import connections
 from psycopg import sql
 
 from chatplatform.postgres import names
+from chatplatform.postgres.models import ALL_RIGHTS
+from chatplatform.tenancy import Home
 
 ADMIN = "admin"
+PUBLIC = "public"
 LOCK = 0x63706462  # "cpdb": one installer at a time
 
 
@@ -44,6 +48,17 @@ def prepare_database() -> None:
         _run(admin, "GRANT CREATE, USAGE ON SCHEMA public TO {}", owner)
         _run(admin, "REVOKE CREATE ON SCHEMA public FROM PUBLIC")
         _grant_tables(admin, owner, "public", platform)
+        _narrow(admin, "public")
+
+
+def narrow_rights(schema: str) -> None:
+    """Where a model allows less than everything (`rights`), take the rest from the application's roles, in one schema.
+
+    Needed after each migration: tables are made with all rights. Safe to repeat.
+    """
+    if _narrow_tables(schema):
+        with admin_connection() as admin:
+            _narrow(admin, schema)
 
 
 def create_schema(schema: str) -> None:
@@ -56,6 +71,7 @@ def create_schema(schema: str) -> None:
         _run(admin, "CREATE SCHEMA IF NOT EXISTS {} AUTHORIZATION {}", schema, owner)
         _grant_tables(admin, owner, schema, role)
         _grant_tables(admin, owner, schema, names.platform_role(database))
+        _narrow(admin, schema)
 
 
 def drop_schema(schema: str) -> None:
@@ -98,7 +114,7 @@ def _let_login_act_as(admin: psycopg.Connection, role: str, login: str) -> None:
 
 def _grant_tables(admin: psycopg.Connection, owner: str, schema: str, role: str) -> None:
     _run(admin, "GRANT USAGE ON SCHEMA {} TO {}", schema, role)
-    for what, rights in (("TABLES", "SELECT, INSERT, UPDATE, DELETE"), ("SEQUENCES", "USAGE, SELECT")):
+    for what, rights in (("TABLES", ALL_RIGHTS), ("SEQUENCES", "USAGE, SELECT")):
         _run(admin, f"GRANT {rights} ON ALL {what} IN SCHEMA {{}} TO {{}}", schema, role)
         _run(
             admin,
@@ -107,3 +123,23 @@ def _grant_tables(admin: psycopg.Connection, owner: str, schema: str, role: str)
             schema,
             role,
         )
+
+
+def _narrow(admin: psycopg.Connection, schema: str) -> None:
+    roles = [names.platform_role(_database())]
+    if schema != PUBLIC:
+        roles.append(names.tenant_role(_database(), schema))
+    for table, rights in _narrow_tables(schema).items():
+        if admin.execute("SELECT to_regclass(%s)", [f"{schema}.{table}"]).fetchone() == (None,):
+            continue  # it is not migrated yet
+        for role in roles:
+            _run(admin, "REVOKE ALL ON {}.{} FROM {}", schema, table, role)
+            _run(admin, f"GRANT {rights} ON {{}}.{{}} TO {{}}", schema, table, role)
+
+
+def _narrow_tables(schema: str) -> dict[str, str]:
+    """The tables of a schema of which the application's roles may not do everything, with what they may."""
+    home = Home.SHARED if schema == PUBLIC else Home.TENANT
+    models = (model for model in apps.get_models() if getattr(model, "home", None) is home)
+    narrow = {model._meta.db_table: getattr(model, "rights", ALL_RIGHTS) for model in models}
+    return {table: rights for table, rights in narrow.items() if rights != ALL_RIGHTS}

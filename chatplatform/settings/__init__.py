@@ -166,6 +166,32 @@ TIER_LIMITS = tier_limits(
     )
 )
 
+# --- Audit log -------------------------------------------------------------------------------------------------
+AUDIT_SECRET = env.text(
+    "AUDIT_SECRET",
+    "",
+    secret=True,
+    shown="generated under DATA_DIR",
+    meaning="Keys the hashes of the audit log; the same in all processes, and never in the database",
+) or generated(DATA_DIR, "audit_secret")
+AUDIT_OLD_SECRETS = env.text(
+    "AUDIT_OLD_SECRETS",
+    secret=True,
+    meaning="Secrets that AUDIT_SECRET replaced, between spaces: older entries are verified with them",
+)
+AUDIT_ANCHOR_PATH = env.path(
+    "AUDIT_ANCHOR_PATH",
+    DATA_DIR / "audit",
+    shown="DATA_DIR/audit",
+    meaning="Directory outside the database where workers write down how far the audit log has come",
+)
+AUDIT_ANCHOR_ROWS = env.number(
+    "AUDIT_ANCHOR_ROWS", 100, meaning="Entries of one chain after which that is done at once"
+)
+AUDIT_ANCHOR_EVERY = env.decimal(
+    "AUDIT_ANCHOR_EVERY", 60, meaning="Seconds after which it is done in any case"
+)
+
 # --- Celery ----------------------------------------------------------------------------------------------------
 WORKER_CAPACITY = env.number(
     "WORKER_CAPACITY", 2500, meaning="Replies that one worker process carries at once, all in one event loop"
@@ -205,6 +231,11 @@ LEASE_SECONDS = env.decimal(
 MAX_ATTEMPTS = env.number("MAX_ATTEMPTS", 5, meaning="Attempts at one reply before it fails for good")
 CELERY_BEAT_SCHEDULE = {
     "pick-up-births": {"task": "tenants.pick_up_births", "schedule": 20, "options": {"expires": 20}},
+    "anchor-audit-log": {
+        "task": "tenants.anchor_audit_log",
+        "schedule": AUDIT_ANCHOR_EVERY,
+        "options": {"expires": AUDIT_ANCHOR_EVERY},
+    },
     "expire-idempotency-records": {"task": "tenants.expire_idempotency_records", "schedule": 3600},
     "hand-over-invoices": {"task": "billing.hand_over_waiting", "schedule": 600, "options": {"expires": 600}},
 }

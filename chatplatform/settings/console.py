@@ -135,12 +135,11 @@ UNFOLD = {
                 "separator": True,
                 "items": [
                     _item(
-                        "Looks",
-                        "visibility",
-                        "admin:tenants_stafflook_changelist",
-                        "tenants.view_stafflook",
+                        "Audit log",
+                        "history",
+                        "admin:tenants_auditentry_changelist",
+                        "tenants.view_auditentry",
                     ),
-                    _item("Changes", "history", "admin:admin_logentry_changelist", "admin.view_logentry"),
                 ],
             },
         ],

@@ -18,6 +18,8 @@ from conversations.rag.documents import Limits, ParsedDocument, UnreadableDocume
 from conversations.rag.embedders import embedder
 from conversations.rag.embeddings import Embedder
 from conversations.rag.parsing import TYPES, parse, title_from
+from tenants import audit
+from tenants.vocabulary import AuditAction
 
 __all__ = ["Change", "IngestResult", "UnreadableDocument", "ingest", "missing", "remove_document"]
 
@@ -75,7 +77,11 @@ def ingest(name: str, data: bytes, *, url: str | None = None, title: str | None 
 
 def remove_document(document_id: UUID) -> bool:
     """Forget a document and its chunks. False if there is none of that id."""
-    return Document.objects.filter(id=document_id).delete()[0] > 0
+    with transaction.atomic(using=_database()):
+        gone = Document.objects.filter(id=document_id).delete()[0] > 0
+        if gone:
+            audit.record(AuditAction.DOCUMENT_REMOVED, document_id)
+    return gone
 
 
 def missing(names: Iterable[str]) -> list[Document]:
@@ -123,7 +129,14 @@ def _store(
             )
             for piece, vector in zip(pieces, vectors, strict=True)
         )
-    change = Change.ADDED if is_new else Change.CHANGED
+        change = Change.ADDED if is_new else Change.CHANGED
+        audit.record(
+            AuditAction.DOCUMENT_INGESTED,
+            stored.id,
+            change=str(change),
+            checksum=values["checksum"],
+            chunks=len(pieces),
+        )
     return IngestResult(stored.id, stored.source, stored.title, change, len(pieces))
 
 

@@ -11,11 +11,12 @@ from django.utils import timezone
 
 from conversations.models import Work
 from conversations.models.work import WorkState
-from tenants.models import StaffLook, Tenant
-from tenants.vocabulary import LookAction, TenantStatus
+from tenants.models import AuditEntry, Tenant
+from tenants.vocabulary import AuditAction, TenantStatus
 
 LONG_WAIT = timedelta(seconds=30)
 SLOW_BIRTH = timedelta(minutes=1)
+LOOKS = (AuditAction.CONVERSATIONS_LISTED, AuditAction.CONVERSATIONS_SEARCHED, AuditAction.CONVERSATION_READ)
 UNBORN = (TenantStatus.REQUESTED, TenantStatus.SCHEMA, TenantStatus.SEEDED)
 
 
@@ -29,7 +30,7 @@ def fill(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
         context["stuck"] = _stuck(now)
     if may("conversations.view_work"):
         context["work"] = _work(now)
-    if may("tenants.view_stafflook"):
+    if may("tenants.view_auditentry"):
         context["looks"] = _looks()
     return context
 
@@ -64,14 +65,13 @@ def _work(now: datetime) -> dict[str, Any]:
 
 
 def _looks() -> list[dict[str, Any]]:
-    newest = StaffLook.objects.select_related("user", "tenant")[:6]
-    labels = dict(LookAction.choices)
+    newest: Any = AuditEntry.objects.named().filter(action__in=LOOKS)[:6]
     return [
         {
             "at": look.at,
-            "user": look.user,
-            "tenant": look.tenant,
-            "action": labels.get(look.action, look.action),
+            "user": look.actor_name,
+            "tenant": look.tenant_slug,
+            "action": look.in_words,
         }
         for look in newest
     ]

@@ -17,10 +17,10 @@ from unfold.widgets import UnfoldAdminTextInputWidget
 from chatplatform import tenancy
 from conversations.staff import listing, reading
 from conversations.staff.forms import FilterForm
+from tenants import audit
 from tenants.models import Tenant, User
-from tenants.services import looks
 from tenants.services.migration import WITH_SCHEMA
-from tenants.vocabulary import LookAction
+from tenants.vocabulary import AuditAction
 
 PERMISSION = "conversations.view_conversation"
 PICKED = "staff_tenant"
@@ -45,14 +45,13 @@ def tenants(request: HttpRequest) -> HttpResponse:
 
 def conversations(request: HttpRequest, slug: str) -> HttpResponse:
     """The conversations of one tenant, newest first."""
-    user = _allowed(request)
+    _allowed(request)
     tenant = _picked(request, slug)
     form = FilterForm(request.GET)
     wanted = _wanted(request, form)
     shown = None
     if tenant.status in WITH_SCHEMA:
-        action = LookAction.SEARCH if wanted.q else LookAction.LIST
-        looks.record(user, tenant.ref, action, request.get_full_path())
+        _note_list(tenant, wanted)
         with tenancy.staff_view(tenant.ref):
             shown = listing.listing(wanted)
     return _page(
@@ -75,7 +74,7 @@ def conversation(request: HttpRequest, slug: str, conversation_id: UUID) -> Http
     tenant = _picked(request, slug)
     if tenant.status not in WITH_SCHEMA:
         raise Http404
-    looks.record(user, tenant.ref, LookAction.READ, request.get_full_path())
+    audit.record(AuditAction.CONVERSATION_READ, conversation_id, tenant=tenant.id)
     with tenancy.staff_view(tenant.ref):
         shown = reading.transcript(conversation_id, _uuid(request.GET.get("before")))
     if shown is None:
@@ -88,6 +87,17 @@ def conversation(request: HttpRequest, slug: str, conversation_id: UUID) -> Http
         transcript=shown,
         may_see_configuration=user.has_perm("tenants.view_configurationversion"),
     )
+
+
+def _note_list(tenant: Tenant, wanted: listing.Wanted) -> None:
+    """Write down a look at the list, before it happens: whatever fails afterwards, the log has it."""
+    narrowed: dict[str, Any] = {"status": wanted.status, "channel": wanted.channel}
+    if wanted.q:  # people search for people, so the log holds no more than a digest of it
+        audit.record(
+            AuditAction.CONVERSATIONS_SEARCHED, tenant=tenant.id, q=audit.digest(wanted.q), **narrowed
+        )
+    else:
+        audit.record(AuditAction.CONVERSATIONS_LISTED, tenant=tenant.id, **narrowed)
 
 
 def _allowed(request: HttpRequest) -> User:

@@ -41,8 +41,7 @@ PERMISSIONS = {
     "tenants.change_user": "Change staff accounts, but not what they may do",
     "tenants.delete_user": "Delete staff accounts",
     "auth.view_group": "See groups",
-    "tenants.view_stafflook": "See the log of looks",
-    "admin.view_logentry": "See the log of changes",
+    "tenants.view_auditentry": "See and export the audit log",
 }
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
@@ -18,6 +18,7 @@ from rest_framework.views import APIView
 
 from chatplatform import jobs, tenancy
 from chatplatform.api.problem import Code, Problem
+from chatplatform.observability.context import acting
 from tenants.api import idempotency
 from tenants.auth.awaiting import with_keys, with_keys_async
 from tenants.auth.principal import Principal
@@ -41,13 +42,19 @@ class ScopedView(APIView):
         principal: Principal = user
         return principal
 
-    def scope(self) -> AbstractContextManager[Any]:
-        """The context that the handler runs in. Raises Problem `tenant_required`."""
-        if self.platform_wide:
-            return tenancy.in_platform()
-        if self.principal.tenant is None:
+    @contextmanager
+    def scope(self) -> Iterator[None]:
+        """The context that the handler runs in: whose, and who acts. Raises Problem `tenant_required`."""
+        principal = self.principal
+        if not self.platform_wide and principal.tenant is None:
             raise Problem(Code.TENANT_REQUIRED, "A platform key names its tenant in X-Tenant-ID.")
-        return tenancy.in_tenant(self.principal.tenant.ref)
+        here = (
+            tenancy.in_platform()
+            if self.platform_wide or principal.tenant is None
+            else tenancy.in_tenant(principal.tenant.ref)
+        )
+        with here, acting(lambda: principal.actor):
+            yield
 
 
 class ApiView(ScopedView):

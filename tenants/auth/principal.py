@@ -27,6 +27,12 @@ class Principal:
 
     is_authenticated = True  # what Django REST framework asks of a user
 
+    @property
+    def actor(self) -> tuple[str, str]:
+        """Who this is in the audit log: the kind and the id of the credential."""
+        kind, _, id = self.credential.partition(":")
+        return kind, id
+
     def allows(self, scope: str) -> bool:
         """Whether the credential carries a scope; `platform` carries all of them."""
         return scope in self.scopes or Scope.PLATFORM in self.scopes

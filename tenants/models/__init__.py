@@ -1,20 +1,22 @@
 from tenants.models.api_key import ApiKey
+from tenants.models.audit import AuditEntry, AuditHead
 from tenants.models.configuration import ConfigurationVersion
 from tenants.models.contact import Contact
 from tenants.models.idempotency import PlatformIdempotencyRecord, TenantIdempotencyRecord
 from tenants.models.signing_key import SigningKey
-from tenants.models.staff import StaffLook, User
+from tenants.models.staff import User
 from tenants.models.tenant import Domain, Tenant
 from tenants.models.token_issuer import TokenIssuer
 
 __all__ = [
     "ApiKey",
+    "AuditEntry",
+    "AuditHead",
     "ConfigurationVersion",
     "Contact",
     "Domain",
     "PlatformIdempotencyRecord",
     "SigningKey",
-    "StaffLook",
     "Tenant",
     "TenantIdempotencyRecord",
     "TokenIssuer",

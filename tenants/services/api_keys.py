@@ -20,10 +20,10 @@ from django.utils.asyncio import async_unsafe
 from chatplatform import tenancy
 from chatplatform.api.fields import one_line
 from chatplatform.api.problem import Code, Problem, invalid
-from tenants import control
+from tenants import audit, control
 from tenants.models import ApiKey, Tenant
 from tenants.selectors import FRESH_SECONDS
-from tenants.vocabulary import Scope
+from tenants.vocabulary import AuditAction, Scope
 
 ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 SHAPE = re.compile(r"cp_([a-z0-9]{1,20})_([0-9A-Za-z]{12})_([0-9A-Za-z]{32})([0-9A-Za-z]{6})")
@@ -58,7 +58,7 @@ def _make(
     public_id, secret = _random(12), _random(32)
     start = f"cp_{settings.ENVIRONMENT}_{public_id}_{secret}"
     shown = start + _checksum(start)
-    with tenancy.in_platform():
+    with tenancy.in_platform(), transaction.atomic():
         key = ApiKey.objects.create(
             tenant=tenant,
             name=name,
@@ -66,6 +66,9 @@ def _make(
             secret_hash=_hash(shown),
             scopes=scopes,
             expires_at=expires_at,
+        )
+        audit.record(
+            AuditAction.KEY_CREATED, public_id, tenant=key.tenant_id, scopes=scopes, until=key.expires_at
         )
     return key, shown
 
@@ -99,17 +102,21 @@ def rotate(public_id: str, overlap: timedelta) -> tuple[ApiKey, ApiKey, str]:
         new, shown = _make(old.tenant, old.scopes, old.name, expires_at)
         old.expires_at = min(now + overlap, old.expires_at or now + overlap)
         old.save(update_fields=["expires_at"])
+        audit.record(
+            AuditAction.KEY_REPLACED, public_id, tenant=old.tenant_id, by=new.public_id, until=old.expires_at
+        )
     control.key_changed(public_id)
     return old, new, shown
 
 
 def revoke(public_id: str) -> ApiKey:
     """Stop a key, everywhere within 5 seconds. Revoking twice changes nothing. Raises ApiKey.DoesNotExist."""
-    with tenancy.in_platform():
+    with tenancy.in_platform(), transaction.atomic():
         key = ApiKey.objects.select_related("tenant").get(public_id=public_id)
         if key.revoked_at is None:
             key.revoked_at = timezone.now()
             key.save(update_fields=["revoked_at"])
+            audit.record(AuditAction.KEY_REVOKED, public_id, tenant=key.tenant_id)
     control.key_changed(public_id)
     return key
 

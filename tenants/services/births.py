@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
+from django.db import transaction
 from django.utils import timezone
 
 from chatplatform import jobs, tenancy
+from tenants import audit
 from tenants.models import Tenant
-from tenants.vocabulary import TenantStatus
+from tenants.vocabulary import AuditAction, TenantStatus
 
 PROVISION = "tenants.provision_tenant"
 PATIENCE = timedelta(seconds=20)  # a birth takes about one; after this nobody seems to be at it
@@ -57,10 +59,12 @@ def start_again(tenant_id: UUID) -> bool:
         tenant = Tenant.objects.get(id=tenant_id)
         if not progress(tenant).may_retry:
             return False
-        Tenant.objects.filter(id=tenant_id, status=TenantStatus.FAILED).update(
-            status=TenantStatus.REQUESTED, status_detail="", updated_at=timezone.now()
-        )
-        start(tenant)
+        with transaction.atomic():
+            Tenant.objects.filter(id=tenant_id, status=TenantStatus.FAILED).update(
+                status=TenantStatus.REQUESTED, status_detail="", updated_at=timezone.now()
+            )
+            audit.record(AuditAction.TENANT_RETRIED, tenant_id, tenant=tenant_id)
+            start(tenant)
     return True
 
 

@@ -6,16 +6,17 @@ from decimal import Decimal
 from itertools import pairwise
 from typing import Any
 
-from django.db import transaction
+from django.db import models, transaction
 
 from chatplatform import tenancy
 from chatplatform.api.problem import Code, Problem, invalid
 from chatplatform.llm import catalog
 from chatplatform.llm.errors import ModelUnknown
 from chatplatform.tenancy import TenantRef
-from tenants import control
+from tenants import audit, control, differences
 from tenants.models import ConfigurationVersion, Tenant
 from tenants.models.configuration import FIELDS, LIMITS
+from tenants.vocabulary import AuditAction
 
 
 def current(tenant: TenantRef) -> ConfigurationVersion:
@@ -51,8 +52,30 @@ def change(
         )
         version.full_clean(exclude=["tenant"])
         version.save()
+        audit.record(
+            AuditAction.CONFIGURATION_CHANGED,
+            version.number,
+            tenant=tenant.id,
+            changes=_recorded(before, version),
+        )
     control.tenant_changed(tenant.id)
     return version
+
+
+def _recorded(before: ConfigurationVersion, after: ConfigurationVersion) -> dict[str, list[Any]]:
+    """What a version changed, for the audit log: texts and addresses as digests, all else as it is."""
+    return {
+        name: [_recorded_value(name, version) for version in (before, after)]
+        for name in differences.names(before, after)
+    }
+
+
+def _recorded_value(name: str, version: ConfigurationVersion) -> Any:
+    value = getattr(version, name)
+    field = ConfigurationVersion._meta.get_field(name)
+    if isinstance(field, models.TextField | models.EmailField):
+        return audit.digest(value)
+    return str(value) if isinstance(value, float | Decimal) else value
 
 
 def check_models(values: dict[str, Any]) -> None:

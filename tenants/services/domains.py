@@ -12,8 +12,9 @@ from django.db import IntegrityError, transaction
 from chatplatform import tenancy
 from chatplatform.api.problem import invalid
 from chatplatform.tenancy import TenantRef
-from tenants import control
+from tenants import audit, control
 from tenants.models import Domain
+from tenants.vocabulary import AuditAction
 
 LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 HOST = re.compile(rf"{LABEL}(?:\.{LABEL})+")
@@ -32,6 +33,7 @@ def add(tenant: TenantRef, host: str) -> Domain:
     try:
         with tenancy.in_platform(), transaction.atomic():
             domain = Domain.objects.create(tenant_id=tenant.id, domain=checked(host), is_primary=False)
+            audit.record(AuditAction.DOMAIN_ADDED, domain.id, tenant=tenant.id, domain=host)
     except IntegrityError as error:
         raise invalid("domain", f"{host} belongs to a tenant already.") from error
     control.tenant_changed(tenant.id)
@@ -40,9 +42,10 @@ def add(tenant: TenantRef, host: str) -> Domain:
 
 def remove(tenant: TenantRef, domain_id: UUID) -> Domain:
     """Stop answering at a host name, everywhere within 5 seconds. Raises Domain.DoesNotExist."""
-    with tenancy.in_platform():
+    with tenancy.in_platform(), transaction.atomic():
         domain = Domain.objects.get(id=domain_id, tenant_id=tenant.id)
         Domain.objects.filter(id=domain.id).delete()
+        audit.record(AuditAction.DOMAIN_REMOVED, domain.id, tenant=tenant.id, domain=domain.domain)
     control.tenant_changed(tenant.id)
     return domain
 

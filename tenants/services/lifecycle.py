@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+from django.db import transaction
+
 from chatplatform import tenancy
 from chatplatform.api.problem import Code, Problem
 from chatplatform.postgres import roles
-from tenants import control
+from tenants import audit, control
 from tenants.models import Tenant
 from tenants.services import provisioning
-from tenants.vocabulary import TenantStatus
+from tenants.vocabulary import AuditAction, TenantStatus
 
 
 def suspend(slug: str) -> Tenant:
     """Refuse the tenant everywhere within 5 s and close its sockets. Raises Tenant.DoesNotExist, Problem."""
-    return _move(slug, TenantStatus.ACTIVE, TenantStatus.SUSPENDED)
+    return _move(slug, TenantStatus.ACTIVE, TenantStatus.SUSPENDED, AuditAction.TENANT_SUSPENDED)
 
 
 def resume(slug: str) -> Tenant:
     """Serve a suspended tenant again. Raises Tenant.DoesNotExist, Problem."""
-    return _move(slug, TenantStatus.SUSPENDED, TenantStatus.ACTIVE)
+    return _move(slug, TenantStatus.SUSPENDED, TenantStatus.ACTIVE, AuditAction.TENANT_RESUMED)
 
 
 def erase(slug: str) -> Tenant:
@@ -30,16 +32,19 @@ def erase(slug: str) -> Tenant:
             Tenant.objects.filter(id=tenant.id).update(status=TenantStatus.SUSPENDED)
         control.tenant_changed(tenant.id)
         roles.drop_schema(tenant.schema_name)
-        with tenancy.in_platform():
+        with tenancy.in_platform(), transaction.atomic():
             Tenant.objects.filter(id=tenant.id).delete()
+            audit.record(AuditAction.TENANT_ERASED, tenant.id, tenant=tenant.id, slug=slug)
     control.tenant_changed(tenant.id)
     return tenant
 
 
-def _move(slug: str, source: TenantStatus, target: TenantStatus) -> Tenant:
-    with tenancy.in_platform():
+def _move(slug: str, source: TenantStatus, target: TenantStatus, action: AuditAction) -> Tenant:
+    with tenancy.in_platform(), transaction.atomic():
         tenant = Tenant.objects.get(slug=slug)
         moved = Tenant.objects.filter(id=tenant.id, status=source).update(status=target)
+        if moved:
+            audit.record(action, tenant.id, tenant=tenant.id)
         tenant.refresh_from_db()
     if not moved and tenant.status != target:
         raise Problem(Code.INVALID_REQUEST, f"The tenant {slug} is {tenant.status}, not {source}.", errors=[])

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from django.db import connections
+from django.db import connections, transaction
 
 from chatplatform import tenancy
 from chatplatform.api.problem import invalid
 from chatplatform.postgres import migrations, roles
+from tenants import audit
 from tenants.models import Tenant
-from tenants.vocabulary import TenantStatus
+from tenants.vocabulary import AuditAction, TenantStatus
 
 LOCK = 0x63706D67  # "cpmg": one migration of the tenants at a time
 # The others are being born, or failed at it: provisioning migrates them itself.
@@ -36,8 +37,10 @@ def behind(canaries: Sequence[str] = ()) -> tuple[list[Tenant], list[Tenant]]:
 def bring_up_to_date(tenant: Tenant) -> None:
     """Apply what one schema misses, and note that it has it. Raises what the database raises."""
     migrations.migrate_schema(tenant.ref)
-    with tenancy.in_platform():
-        Tenant.objects.filter(id=tenant.id).update(migrated_to=migrations.wanted_state())
+    state = migrations.wanted_state()
+    with tenancy.in_platform(), transaction.atomic():
+        Tenant.objects.filter(id=tenant.id).update(migrated_to=state)
+        audit.record(AuditAction.TENANT_MIGRATED, tenant.id, tenant=tenant.id, to=state)
 
 
 @contextmanager

@@ -17,15 +17,17 @@ from chatplatform import tenancy
 from chatplatform.api.fields import one_line
 from chatplatform.api.problem import Code, Problem, invalid
 from chatplatform.postgres import migrations, names, roles
-from tenants import control
+from tenants import audit, control
 from tenants.models import ApiKey, ConfigurationVersion, Domain, Tenant
 from tenants.models.tenant import valid_slug
 from tenants.services import api_keys
 from tenants.services import domains as hosts
 from tenants.services.configuration import check_models
+from tenants.vocabulary import AuditAction as Action
 from tenants.vocabulary import Scope, TenantStatus, Tier
 
 log = structlog.get_logger("tenants.provisioning")
+RECORDED = {TenantStatus.ACTIVE: Action.TENANT_PROVISIONED, TenantStatus.FAILED: Action.TENANT_FAILED}
 RESERVED = frozenset({"admin", "api", "app", "mail", "platform", "static", "status", "staff", "www"})
 
 
@@ -60,6 +62,9 @@ def request_tenant(
             version.save()
             for domain in checked:
                 Domain.objects.create(tenant=tenant, domain=domain)
+            audit.record(
+                Action.TENANT_REQUESTED, tenant.id, tenant=tenant.id, slug=slug, tier=tier, domains=checked
+            )
             key, shown = api_keys.create(tenant, [Scope.CHAT], name="first key")
     except IntegrityError as error:
         raise Problem(Code.SLUG_TAKEN, f"The slug or a domain of {slug!r} is taken.") from error
@@ -99,8 +104,10 @@ def _make_schema(tenant: Tenant) -> None:
 
 def _reach(tenant: Tenant, status: TenantStatus, detail: str = "") -> None:
     tenant.status, tenant.status_detail = status, detail
-    with tenancy.in_platform():
+    with tenancy.in_platform(), transaction.atomic():
         tenant.save(update_fields=["status", "status_detail", "migrated_to", "updated_at"])
+        if action := RECORDED.get(status):
+            audit.record(action, tenant.id, tenant=tenant.id)
 
 
 @contextmanager

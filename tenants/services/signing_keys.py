@@ -20,9 +20,10 @@ from django.utils import timezone
 from jwt.algorithms import RSAAlgorithm
 
 from chatplatform import tenancy
-from tenants import control
+from tenants import audit, control
 from tenants.models import SigningKey
 from tenants.selectors import FRESH_SECONDS
+from tenants.vocabulary import AuditAction
 from tenants.vocabulary import SigningKeyState as State
 
 ALGORITHM = "RS256"
@@ -121,6 +122,8 @@ def rotate(*, compromised: bool = False) -> Rotation:
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
         did = _rotate(timezone.now(), compromised)
+        if did:
+            audit.record(AuditAction.SIGNING_KEYS_ROTATED, compromised=compromised, did=did)
         rows = list(SigningKey.objects.exclude(state=State.RETIRED).defer("private_pem"))
     if did:
         control.signing_keys_changed()

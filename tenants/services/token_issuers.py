@@ -14,11 +14,12 @@ from chatplatform import outbound, tenancy
 from chatplatform.api.fields import one_line
 from chatplatform.api.problem import invalid
 from chatplatform.tenancy import TenantRef
-from tenants import control
+from tenants import audit, control
 from tenants.models import TokenIssuer
 from tenants.selectors import FRESH_SECONDS
 from tenants.services import key_sets, public_keys
 from tenants.services.public_keys import NotAKey, PublicKey
+from tenants.vocabulary import AuditAction
 
 MOST = 20  # issuers of one tenant
 
@@ -71,6 +72,9 @@ def register(
             if TokenIssuer.objects.filter(tenant_id=tenant.id).count() >= MOST:
                 raise invalid("name", f"A tenant has at most {MOST} issuers.")
             row.save()
+            audit.record(
+                AuditAction.ISSUER_REGISTERED, row.id, tenant=tenant.id, issuer=issuer, jwks_url=jwks_url
+            )
     except IntegrityError as error:
         raise invalid("name", "There is an issuer of this name already.") from error
     control.tenant_changed(tenant.id)
@@ -79,9 +83,10 @@ def register(
 
 def remove(tenant: TenantRef, issuer_id: UUID) -> TokenIssuer:
     """Take no more tokens of an issuer, everywhere within 5 seconds. Raises TokenIssuer.DoesNotExist."""
-    with tenancy.in_platform():
+    with tenancy.in_platform(), transaction.atomic():
         row = TokenIssuer.objects.get(id=issuer_id, tenant_id=tenant.id)
         TokenIssuer.objects.filter(id=row.id).delete()
+        audit.record(AuditAction.ISSUER_REMOVED, row.id, tenant=tenant.id, issuer=row.issuer)
     control.tenant_changed(tenant.id)
     return row
 

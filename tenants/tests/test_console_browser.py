@@ -10,7 +10,7 @@ from selenium.webdriver.common.by import By
 from chatplatform import tenancy
 from chatplatform.testing.browser import Browser
 from chatplatform.testing.live import Live
-from tenants.models import StaffLook, Tenant
+from tenants.models import Tenant
 from tenants.services import lifecycle
 from tenants.tests.console import PASSWORD, person
 
@@ -25,7 +25,6 @@ def console(committed: None, live: Live) -> Iterator[str]:
     yield f"http://localhost:{live.port}/admin/"
     with tenancy.in_platform():
         born = Tenant.objects.filter(slug=SLUG).exists()
-        StaffLook.objects.filter(user=user).delete()
         user.delete()
     if born:
         lifecycle.erase(SLUG)
@@ -50,7 +49,12 @@ def test_no_page_breaks_the_policy_or_calls_elsewhere(chromium: Browser, console
         acme = Tenant.objects.get(slug="acme")
     tenant = f"tenants/tenant/{acme.pk}/"
     pages = ["", "tenants/tenant/", f"{tenant}change/", f"{tenant}configuration/edit/", "tenants/user/add/"]
-    pages += ["tenants/apikey/", "tenants/stafflook/", "auth/group/add/", "conversations/acme/?q=a"]
+    pages += [
+        "tenants/apikey/",
+        "tenants/auditentry/?q=browsing",
+        "auth/group/add/",
+        "conversations/acme/?q=a",
+    ]
     origin = console.removesuffix("/admin/")
     for page in pages:
         chromium.driver.get(console + page)

@@ -11,10 +11,14 @@ from pytest_django import Settings
 from chatplatform import tenancy
 from chatplatform.management import checks, server_checks
 from chatplatform.management.findings import Finding, Status
+from chatplatform.testing.audit import written
 from chatplatform.testing.commands import operate
+from tenants import audit
+from tenants.audit import anchors
 from tenants.models import Tenant
 from tenants.selectors import TenantState
 from tenants.services import api_keys
+from tenants.vocabulary import AuditAction
 
 NOWHERE = "redis://127.0.0.1:1/0"
 
@@ -22,6 +26,7 @@ NOWHERE = "redis://127.0.0.1:1/0"
 @pytest.fixture
 def finding(acme: TenantState) -> object:
     """Runs one check by its name."""
+    anchors.anchor()  # no beat does it here
 
     def run(name: str) -> Finding:
         with tenancy.in_platform():
@@ -48,6 +53,21 @@ def test_a_missing_worker_is_a_failure_with_a_hint(finding) -> None:  # type: ig
 def test_a_server_that_is_away_is_a_failure(finding, settings: Settings, setting: str, check: str) -> None:  # type: ignore[no-untyped-def]
     setattr(settings, setting, NOWHERE)
     assert finding(check).status is Status.FAILED
+
+
+def test_an_audit_log_that_is_not_anchored_is_a_warning(finding, settings: Settings) -> None:  # type: ignore[no-untyped-def]
+    audit.record(AuditAction.TENANT_CHANGED)
+    written()
+    assert finding("audit log").status is Status.OK
+    settings.AUDIT_ANCHOR_EVERY = -1
+    assert "beat" in finding("audit log").hint
+
+
+def test_an_audit_log_with_another_secret_is_a_failure(finding, settings: Settings) -> None:  # type: ignore[no-untyped-def]
+    audit.record(AuditAction.TENANT_CHANGED)
+    written()
+    settings.AUDIT_SECRET = "that of another process"
+    assert finding("audit log").status is Status.FAILED
 
 
 def test_a_short_secret_is_a_failure(finding, settings: Settings) -> None:  # type: ignore[no-untyped-def]

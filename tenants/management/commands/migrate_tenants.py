@@ -8,6 +8,7 @@ from django.core.management.base import CommandParser
 
 from chatplatform.management.base import PlatformCommand, Result, one_line
 from chatplatform.postgres import migrations, roles
+from tenants.audit import looks
 from tenants.models import Tenant
 from tenants.services import migration
 
@@ -34,6 +35,7 @@ class Command(PlatformCommand):
         roles.prepare_database()
         with migration.alone():
             migrations.migrate_shared()
+            looks.adopt()
             first, others = migration.behind(canaries)
             migrated, failed = self._migrate(first)
             skipped = [tenant.slug for tenant in others] if failed else []
