@@ -50,6 +50,7 @@ class LookAction(models.TextChoices):
     LIST = "list", "Listed conversations"
     SEARCH = "search", "Searched conversations"
     READ = "read", "Read a conversation"
+    INVOICE = "invoice", "Read an invoice"
 
 
 class LimitLevel(models.TextChoices):
