@@ -32,6 +32,7 @@ from billing.invoices import Document
 from billing.models import BillingAccount, InvoiceLine, IssuedDocument
 from billing.services import credits
 from billing.services import payments as paying
+from billing.templatetags.invoices import money
 from billing.vocabulary import DocumentKind, PaymentStatus
 from chatplatform import tenancy
 from chatplatform.api.problem import Problem
@@ -214,7 +215,15 @@ PAGES: tuple[tuple[str, str, Callable[..., HttpResponseBase], str, tuple[str, ..
 class IssuedDocumentAdmin(ReadOnlyAdmin):
     """Every number that was given out, newest first."""
 
-    list_display = ("name", "shown_kind", "tenant_slug", "shown_month", "total", "shown_payment", "issued_at")
+    list_display = (
+        "shown_number",
+        "shown_kind",
+        "shown_tenant",
+        "shown_month",
+        "shown_total",
+        "shown_payment",
+        "issued_at",
+    )
     list_filter = ("kind", "payment_status", ("issuer", RelatedDropdownFilter), "month")
     list_filter_submit = True
     list_select_related = ("issuer",)
@@ -260,6 +269,18 @@ class IssuedDocumentAdmin(ReadOnlyAdmin):
 
     def has_issue_permission(self, request: HttpRequest) -> bool:
         return bool(request.user.has_perm(ADD))
+
+    @column(description="Number", ordering="number")
+    def shown_number(self, row: IssuedDocument) -> str:
+        return row.name
+
+    @column(description="Tenant", ordering="tenant_slug")
+    def shown_tenant(self, row: IssuedDocument) -> str:
+        return row.tenant_slug
+
+    @column(description="Total", ordering="total")
+    def shown_total(self, row: IssuedDocument) -> str:
+        return money(row.total)
 
     @column(description="Kind", label=KIND_COLOURS, ordering="kind")
     def shown_kind(self, row: IssuedDocument) -> tuple[str, str]:

@@ -9,7 +9,12 @@ from uuid import UUID
 
 from django import forms
 from django.utils import timezone
-from unfold.widgets import UnfoldAdminDecimalFieldWidget, UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
+from unfold.widgets import (
+    UnfoldAdminDecimalFieldWidget,
+    UnfoldAdminSelectWidget,
+    UnfoldAdminTextInputWidget,
+    UnfoldBooleanSwitchWidget,
+)
 
 from billing import months
 from billing.services.credits import Left
@@ -53,24 +58,28 @@ class CreditForm(forms.Form):
 
     document_id = forms.UUIDField(widget=forms.HiddenInput())  # sent twice, it is one credit note
     reason = forms.CharField(max_length=300, widget=UnfoldAdminTextInputWidget())
+    everything = forms.BooleanField(
+        required=False, label="Everything that is left", widget=UnfoldBooleanSwitchWidget()
+    )
 
     def __init__(self, left: Left, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, initial={"document_id": uuid7()}, **kwargs)
         self.left = left
         for line, most in left.lines.items():
             self.fields[_name(line.id)] = forms.DecimalField(
-                label=f"{line.description} (at most {most:,})",
+                label=f"{line.description}, {line.starts.day}–{line.ends.day} {line.ends:%B} (at most {most:,})",
                 min_value=Decimal("0.01"),
                 max_value=most,
                 decimal_places=2,
                 required=False,
-                initial=most,
                 widget=UnfoldAdminDecimalFieldWidget(),
             )
 
     @property
-    def amounts(self) -> dict[UUID, Decimal]:
-        """By line, those that have one."""
+    def amounts(self) -> dict[UUID, Decimal] | None:
+        """By line, those that have one; None is everything."""
+        if self.cleaned_data["everything"]:
+            return None
         chosen = {line.id: self.cleaned_data[_name(line.id)] for line in self.left.lines}
         return {line: amount for line, amount in chosen.items() if amount}
 

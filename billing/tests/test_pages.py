@@ -142,6 +142,14 @@ def test_a_credit_note_is_issued_once_per_form(acme: TenantState, row: IssuedDoc
         assert (note.total, note.author) == (Decimal("-4.80"), "writer")
         assert LogEntry.objects.filter(object_id=str(row.pk), change_message__contains="corrected").exists()
     text = console.text(page(note, "page/"))
+    nothing = console.post(
+        page(row, "credit/"), **{**form, "document_id": str(note.pk), f"line_{second.id.hex}": ""}
+    )
+    assert "nothing to credit" in nothing.content.decode()
+    rest = {"document_id": str(note.pk), "reason": "The rest", "everything": "on"}
+    assert console.post(page(row, "credit/"), **rest).status_code == 302
+    with tenancy.in_platform():
+        assert sum(IssuedDocument.objects.values_list("total", flat=True)) == 0
     assert "Credit note" in text and "−$4.80" in text and "INV-000001" in text and "Half" in text
     assert "INV-000002" in console.text(page(row))
 
