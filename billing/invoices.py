@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -13,6 +11,7 @@ from uuid import UUID
 
 from django.db.models import Q, QuerySet
 
+from billing import csv_table
 from billing.amounts import NOTHING
 from billing.models import Invoice, InvoiceLine, LedgerEntry, Payment
 from billing.vocabulary import DocumentKind, LineKind, PaymentStatus
@@ -49,8 +48,8 @@ OURS = (
     "cost_usd",
 )
 CHUNK = 5_000
+WITH_CALLS = (LineKind.USAGE, LineKind.OVERAGE)
 Inside = Callable[[], AbstractContextManager[Scope]]
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +76,10 @@ class Document:
         return self.payments[-1] if self.payments else None
 
     @property
-    def paid(self) -> bool:
-        return self.payment is not None and self.payment.status == PaymentStatus.PAID
+    def is_open(self) -> bool:
+        """Whether it waits for money, as far as the payment provider has said."""
+        open_ones = (PaymentStatus.SENT, PaymentStatus.FAILED)
+        return self.is_invoice and self.payment is not None and self.payment.status in open_ones
 
 
 def of_tenant() -> QuerySet[Invoice]:
@@ -95,6 +96,20 @@ def document(document_id: UUID) -> Document:
         list(invoice.payments.order_by("at", "id")),
         list(invoice.credit_notes.order_by("issued_at", "id")),
     )
+
+
+def page(
+    shown: Document, csv_url: str, json_url: str, calls_url: Callable[[InvoiceLine], str] | None = None
+) -> dict[str, Any]:
+    """What the templates in `templates/billing/` need; `calls_url` is where the calls behind a line are."""
+    return {
+        "document": shown,
+        "rows": [
+            (line, calls_url(line) if calls_url and line.kind in WITH_CALLS else "") for line in shown.lines
+        ],
+        "csv_url": csv_url,
+        "json_url": json_url,
+    }
 
 
 def entries(line: InvoiceLine) -> QuerySet[LedgerEntry]:
@@ -154,7 +169,7 @@ def as_csv(shown: Document) -> str:
         rows.append(["", name, "", "", "", "", "", "", "", "", amount, amount])
     head = [invoice.number, f"{invoice.month:%Y-%m}", invoice.currency]
     table = [["number", "month", "currency", *LINE, *MONEY], *([*head, *row] for row in rows)]
-    return _csv(table)
+    return csv_table.text(table)
 
 
 async def entries_csv(line: InvoiceLine, inside: Inside, *, ours: bool = False) -> AsyncIterator[bytes]:
@@ -164,10 +179,10 @@ async def entries_csv(line: InvoiceLine, inside: Inside, *, ours: bool = False) 
     view has answered.
     """
     columns = CALL + OURS if ours else CALL
-    yield _csv([["id", *columns]]).encode()
+    yield csv_table.text([["id", *columns]]).encode()
     last: tuple[Any, ...] | None = None
     while rows := await in_thread(_chunk, line, inside, ("id", *columns), last):
-        yield _csv(rows).encode()
+        yield csv_table.text(rows).encode()
         last = rows[-1]
 
 
@@ -180,19 +195,6 @@ def _chunk(
             row_id, day = last[0], last[1]
             found = found.filter(Q(day__gt=day) | Q(day=day, id__gt=row_id))
         return list(found.values_list(*columns)[:CHUNK])
-
-
-def _csv(rows: Sequence[Sequence[Any]]) -> str:
-    table = io.StringIO()
-    csv.writer(table).writerows([_cell(value) for value in row] for row in rows)
-    return table.getvalue()
-
-
-def _cell(value: Any) -> Any:
-    """A value for a table; a text that a spreadsheet would take for a formula is marked as a text."""
-    if isinstance(value, str) and value.startswith(FORMULA):
-        return f"'{value}"
-    return _plain(value) if isinstance(value, Decimal) else value
 
 
 def _plain(value: Decimal | None) -> str | None:

@@ -6,6 +6,7 @@ from django.contrib import admin
 from django.urls import include, path
 from django.views.generic import RedirectView, TemplateView
 
+from billing import views as billing
 from chatplatform import health, urls_api
 
 handler403 = "chatplatform.api.views.not_allowed"
@@ -19,5 +20,6 @@ urlpatterns = [
     path("api/v1/", include(urls_api)),
     *urls_api.probes,
     path("metrics", health.metrics),
+    path("webhooks/stripe", billing.webhook),
     path("", TemplateView.as_view(template_name="landing.html"), name="landing"),
 ]

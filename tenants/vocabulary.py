@@ -77,6 +77,7 @@ class AuditAction(models.TextChoices):
     CONVERSATIONS_LISTED = "conversation.listed", "Listed conversations"
     CONVERSATIONS_SEARCHED = "conversation.searched", "Searched conversations"
     CONVERSATION_READ = "conversation.read", "Read a conversation"
+    INVOICE_READ = "invoice.read", "Read an invoice"
     DOCUMENT_INGESTED = "document.ingested", "Took in a document"
     DOCUMENT_REMOVED = "document.removed", "Removed a document"
     CONSOLE_ADDED = "console.added", "Added a row in the console"

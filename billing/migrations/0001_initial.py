@@ -260,6 +260,8 @@ class Migration(migrations.Migration):
                 ('issuer', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='documents', to='billing.issuer')),
             ],
             options={
+                'verbose_name': 'invoice or credit note',
+                'verbose_name_plural': 'invoices and credit notes',
                 'ordering': ['-issued_at', '-number'],
                 'indexes': [models.Index(condition=models.Q(('payment_status', 'waiting')), fields=['payment_status'], name='documents_to_hand_over')],
                 'constraints': [models.UniqueConstraint(fields=('issuer', 'number'), name='document_number_once'), models.UniqueConstraint(condition=models.Q(('kind', 'invoice')), fields=('tenant', 'month'), name='one_invoice_per_tenant_and_month')],

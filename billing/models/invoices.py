@@ -86,6 +86,7 @@ class IssuedDocument(SharedModel):
 
     class Meta:
         ordering = ["-issued_at", "-number"]
+        verbose_name, verbose_name_plural = "invoice or credit note", "invoices and credit notes"
         indexes = [
             models.Index(
                 fields=["payment_status"],

@@ -93,7 +93,7 @@ class Stripe:
             # Anybody can post anything here, and what is signed is text.
             WebhookSignature.verify_header(body, headers.get("Stripe-Signature"), self._secret, tolerance=300)
             event = json.loads(body)
-        except (StripeError, ValueError) as error:
+        except (StripeError, ValueError, TypeError) as error:
             raise Unsigned("The signature is missing, wrong or old.") from error
         kind, said = event["type"], event["data"]["object"]
         if kind == REFUNDED:
@@ -107,14 +107,14 @@ class Stripe:
         """The invoice that an earlier attempt has made, finished or not."""
         query: Any = {"customer": bill.customer, "limit": 100}
         for invoice in self._client.v1.invoices.list(query).auto_paging_iter():
-            if (invoice.metadata or {}).get("document") == str(bill.document) and invoice.status != "void":
+            if _metadata(invoice).get("document") == str(bill.document) and invoice.status != "void":
                 return invoice
         return None
 
     def _lines_of(self, invoice: str) -> set[str | None]:
         """The keys of the lines that a draft has."""
         items = self._client.v1.invoice_items.list({"invoice": invoice, "limit": 100})
-        return {(item.metadata or {}).get("line") for item in items.auto_paging_iter()}
+        return {_metadata(item).get("line") for item in items.auto_paging_iter()}
 
     def _draft(self, bill: Bill) -> Any:
         number = {"number": bill.number} if len(bill.number) <= LONGEST_NUMBER else {}
@@ -165,7 +165,7 @@ class Stripe:
             return None
         invoice = found.data[0].invoice
         assert not isinstance(invoice, str), "it was asked for with the payment"
-        paid = {"id": invoice.id, "metadata": dict(invoice.metadata or {})}
+        paid = {"id": invoice.id, "metadata": _metadata(invoice)}
         return _heard(event, paid, PaymentStatus.REFUNDED, charge["amount_refunded"])
 
 
@@ -185,6 +185,10 @@ def _refusals() -> Iterator[None]:
     except StripeError as error:
         code = error.code or type(error).__name__
         raise NotTaken(f"Stripe: {code} (HTTP {error.http_status or '-'})") from error
+
+
+def _metadata(said: Any) -> dict[str, Any]:
+    return said.metadata.to_dict() if said.metadata else {}
 
 
 def _shown(bill: Bill) -> list[BillLine]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from django.db.models import Count, F, Q, Sum
 
-from billing import months
+from billing import months, plans
 from billing.amounts import Line, Span, Sums, Usage, lines_of, sums
 from billing.models import BillingAccount, Issuer, LedgerEntry, Plan, Subscription
 from billing.vocabulary import CallOutcome, EntryKind
@@ -58,11 +58,10 @@ def spans_of(tenant: Tenant, month: date) -> list[Span]:
     first, last = max(month, tenant.created_at.date()), months.last_day(month)
     if first > last:
         return []
-    begun = Subscription.objects.filter(tenant=tenant, starts__lte=last).select_related("plan")
-    changes = {max(one.starts, first): one.plan for one in begun.order_by("starts")}
-    if first not in changes:
-        changes[first] = _plan_of_tier(tenant)
-    starts = sorted(changes)
+    begun = Subscription.objects.filter(tenant=tenant, starts__gt=first, starts__lte=last)
+    changes = {first: _plan_on(tenant, first)}
+    changes |= {one.starts: one.plan for one in begun.select_related("plan").order_by("starts")}
+    starts = list(changes)
     ends = [day - timedelta(days=1) for day in starts[1:]] + [last]
     return _joined(Span(changes[start], start, end) for start, end in zip(starts, ends, strict=True))
 
@@ -82,11 +81,13 @@ def usage_in(first: date, last: date) -> list[Usage]:
     return [Usage(**row) for row in rows if row["calls"] or row["charged"]]
 
 
-def _plan_of_tier(tenant: Tenant) -> Plan:
-    plan = Plan.objects.filter(code=tenant.tier).first()
-    if plan is None:
-        raise invalid("plan", f"{tenant.slug} has no plan, and there is none for the tier {tenant.tier}.")
-    return plan
+def _plan_on(tenant: Tenant, day: date) -> Plan:
+    try:
+        return plans.plan_on(tenant, day)
+    except Plan.DoesNotExist as error:
+        raise invalid(
+            "plan", f"{tenant.slug} has no plan, and there is none for the tier {tenant.tier}."
+        ) from error
 
 
 def _joined(spans: Any) -> list[Span]:

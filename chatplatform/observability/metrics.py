@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
     REGISTRY,
+    CollectorRegistry,
     Counter,
     Gauge,
     Histogram,
     generate_latest,
     start_http_server,
+    write_to_textfile,
 )
 
 REQUESTS = Histogram(
@@ -58,6 +61,21 @@ STREAMS = Gauge("chatplatform_provider_streams", "Calls under way in this proces
 STREAMS_WAITING = Gauge(
     "chatplatform_provider_streams_waiting", "Replies that wait for a place at a provider", ["provider"]
 )
+
+# --- The ledger against a provider's own export (`manage.py reconcile_usage`): written to a file, not scraped.
+RECONCILIATION = CollectorRegistry()
+RECONCILED_OVER = Gauge(
+    "chatplatform_reconciliation_over_bound",
+    "Figures further apart than the bound",
+    ["provider"],
+    registry=RECONCILIATION,
+)
+RECONCILED_DIFFERENCE = Gauge(
+    "chatplatform_reconciliation_difference_ratio",
+    "Difference of the sums, as a share of the larger one",
+    ["provider", "measure"],
+    registry=RECONCILIATION,
+)
 MOST_MODELS = 200
 _models: set[str] = set()
 
@@ -79,6 +97,11 @@ def exposition() -> tuple[bytes, str]:
 def serve(host: str, port: int) -> None:
     """Serve the metrics of this process, in a thread of its own. Raises OSError for a busy port."""
     start_http_server(port, host)
+
+
+def write_reconciliation(path: Path) -> None:
+    """Write what the last comparison came to, for the node exporter to serve."""
+    write_to_textfile(str(path), RECONCILIATION)
 
 
 def model_label(name: str) -> str:

@@ -104,6 +104,19 @@ UNFOLD = {
                 ],
             },
             {
+                "title": "Money",
+                "separator": True,
+                "items": [
+                    _item(
+                        "Invoices",
+                        "receipt_long",
+                        "admin:billing_issueddocument_changelist",
+                        "billing.view_issueddocument",
+                        "billing/issueddocument/",
+                    )
+                ],
+            },
+            {
                 "title": "People",
                 "separator": True,
                 "items": [

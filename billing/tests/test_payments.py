@@ -1,0 +1,279 @@
+"""Handing invoices to a payment provider and hearing from it: against a server that speaks Stripe's calls."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import pytest
+from django.test import Client
+
+from billing import payments as providers
+from billing.models import BillingAccount, Invoice, IssuedDocument, Payment
+from billing.payments import NotTaken
+from billing.services import credits, invoices, payments
+from billing.tests import scene
+from billing.tests.scene import JUST_AFTER, MONTH, called
+from billing.vocabulary import PaymentStatus
+from chatplatform import tenancy
+from chatplatform.api.problem import Problem
+from chatplatform.testing.stripe_standin import StripeStandIn, running_stripe
+from tenants.selectors import TenantState
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[StripeStandIn]:
+    with running_stripe() as running, pytest.MonkeyPatch.context() as patched:
+        patched.setattr("billing.payments.stripe.TRIES", 0)  # each failure is to be seen
+        yield running
+
+
+@pytest.fixture
+def stripe(server: StripeStandIn, settings: Any) -> StripeStandIn:
+    """Stripe with nothing in it, and the settings that lead to it."""
+    server.__init__(server.address)  # type: ignore[misc]
+    settings.STRIPE_API_KEY = server.KEY
+    settings.STRIPE_API_BASE = server.address
+    settings.STRIPE_WEBHOOK_SECRET = server.WEBHOOK_SECRET
+    return server
+
+
+@pytest.fixture
+def document(acme: TenantState, stripe: StripeStandIn) -> IssuedDocument:
+    """An invoice over 12.30 and 20 % tax."""
+    return issued(acme)
+
+
+def issued(acme: TenantState, charged: str = "10") -> IssuedDocument:
+    scene.issuer()
+    scene.on_plan(acme.ref)
+    scene.account(acme.ref, tax_percent=Decimal(20), legal_name="Acme Inc.", email="pay@acme.example")
+    with tenancy.in_tenant(acme.ref):
+        called(charged, model="a")
+        called("2.30", model="b")
+        called("0", model="c")
+    found = invoices.issue(scene.tenant(acme.ref), MONTH, now=JUST_AFTER).document
+    assert found is not None
+    return found
+
+
+def status(document: IssuedDocument) -> str:
+    with tenancy.in_platform():
+        document.refresh_from_db()
+    return document.payment_status
+
+
+def words(acme: TenantState) -> list[tuple[str, Decimal]]:
+    with tenancy.in_tenant(acme.ref):
+        return list(Payment.objects.order_by("at", "id").values_list("status", "amount"))
+
+
+def sent(document: IssuedDocument, stripe: StripeStandIn) -> dict[str, Any]:
+    payments.hand_over(document.document)
+    [invoice] = stripe.invoices.values()
+    return invoice
+
+
+def say(stripe: StripeStandIn, body: bytes, signature: str | None = None) -> int:
+    headers = {
+        "host": "localhost",
+        "Stripe-Signature": stripe.signature(body) if signature is None else signature,
+    }
+    answer = Client(headers=headers).post("/webhooks/stripe", body, content_type="application/json")
+    return answer.status_code
+
+
+# --- Handing over -------------------------------------------------------------------------------------------------
+def test_an_invoice_arrives_line_by_line(
+    acme: TenantState, document: IssuedDocument, stripe: StripeStandIn
+) -> None:
+    assert status(document) == PaymentStatus.WAITING
+    invoice = sent(document, stripe)
+    assert (invoice["status"], invoice["total"], invoice["number"]) == ("open", 1476, "INV-000001")
+    assert [item["amount"] for item in stripe.items.values()] == [1000, 230, 0, 246]
+    assert invoice["metadata"]["document"] == str(document.document)
+    [customer] = stripe.customers.values()
+    assert (customer["name"], customer["email"]) == ("Acme Inc.", "pay@acme.example")
+    with tenancy.in_platform():
+        assert BillingAccount.objects.get(tenant_id=acme.ref.id).payment_customer == customer["id"]
+    assert status(document) == PaymentStatus.SENT
+    with tenancy.in_tenant(acme.ref):
+        assert Payment.objects.get().url.endswith(invoice["id"])
+
+
+def test_it_is_handed_over_once(document: IssuedDocument, stripe: StripeStandIn) -> None:
+    sent(document, stripe)
+    asked = len(stripe.requests)
+    payments.hand_over(document.document)
+    assert len(stripe.requests) == asked
+
+
+@pytest.mark.parametrize("forgets", [False, True])
+@pytest.mark.parametrize(
+    "lost", ["/v1/customers", "/v1/invoices", "/v1/invoiceitems", r"/v1/invoices/\w+/finalize"]
+)
+def test_what_broke_off_is_taken_up_without_doing_anything_twice(
+    document: IssuedDocument, stripe: StripeStandIn, lost: str, forgets: bool
+) -> None:
+    stripe.fail_at = lost
+    with pytest.raises(NotTaken, match="HTTP 500"):
+        payments.hand_over(document.document)
+    assert status(document) == PaymentStatus.WAITING
+    if forgets:
+        stripe.forget_keys()
+    invoice = sent(document, stripe)
+    assert (invoice["status"], invoice["total"], len(stripe.items)) == ("open", 1476, 4)
+    assert status(document) == PaymentStatus.SENT
+
+
+def test_a_sum_that_is_not_ours_is_never_asked_for(document: IssuedDocument, stripe: StripeStandIn) -> None:
+    payments.hand_over(document.document)
+    invoice = next(iter(stripe.invoices.values()))
+    invoice["status"], invoice["total"] = "draft", 99_999
+    with tenancy.in_platform():
+        IssuedDocument.objects.update(payment_status=PaymentStatus.WAITING)
+    with pytest.raises(NotTaken, match="stays a draft"):
+        payments.hand_over(document.document)
+    assert invoice["status"] == "draft"
+
+
+def test_the_provider_being_away_keeps_nothing_from_being_issued(
+    acme: TenantState, stripe: StripeStandIn, settings: Any
+) -> None:
+    settings.STRIPE_API_BASE = "http://127.0.0.1:9"
+    found = issued(acme)
+    with pytest.raises(NotTaken):
+        payments.hand_over(found.document)
+    assert scene.invoice(found).total == Decimal("14.76")
+    assert payments.hand_over_waiting() == 1
+
+
+def test_without_a_provider_nothing_waits_and_nothing_is_sent(acme: TenantState, settings: Any) -> None:
+    settings.STRIPE_API_KEY = ""
+    found = issued(acme)
+    assert status(found) == ""
+    payments.hand_over(found.document)
+    assert words(acme) == []
+    with pytest.raises(Problem, match="no payment provider"):
+        payments.send_again(found)
+    payments.record_by_hand(found, Decimal("14.76"), "Bank transfer", "ann")
+    assert status(found) == PaymentStatus.PAID
+
+
+def test_what_was_issued_before_there_was_a_provider_can_be_sent(
+    acme: TenantState, stripe: StripeStandIn, settings: Any
+) -> None:
+    settings.STRIPE_API_KEY = ""
+    found = issued(acme)
+    settings.STRIPE_API_KEY = stripe.KEY
+    with tenancy.in_platform():
+        payments.send_again(found)
+    assert sent(found, stripe)["status"] == "open"
+    with tenancy.in_platform(), pytest.raises(Problem, match="already"):
+        payments.send_again(found)
+
+
+# --- Hearing ------------------------------------------------------------------------------------------------------
+def test_paid_and_refunded(acme: TenantState, document: IssuedDocument, stripe: StripeStandIn) -> None:
+    invoice = stripe.pay(sent(document, stripe)["id"])
+    soon = int(time.time()) + 1
+    assert say(stripe, stripe.event("invoice.paid", invoice, created=soon)) == 200
+    assert status(document) == PaymentStatus.PAID
+    charge = {"id": "ch_1", "payment_intent": f"pi_{invoice['id']}", "amount_refunded": 1476}
+    assert say(stripe, stripe.event("charge.refunded", charge, created=soon + 1)) == 200
+    assert status(document) == PaymentStatus.REFUNDED
+    assert words(acme)[1:] == [("paid", Decimal("14.76")), ("refunded", Decimal("14.76"))]
+
+
+@pytest.mark.parametrize(
+    ("kind", "then"),
+    [("invoice.payment_failed", PaymentStatus.FAILED), ("invoice.voided", PaymentStatus.VOIDED)],
+)
+def test_failed_and_voided(document: IssuedDocument, stripe: StripeStandIn, kind: str, then: str) -> None:
+    invoice = sent(document, stripe)
+    assert say(stripe, stripe.event(kind, invoice, created=int(time.time()) + 1)) == 200
+    assert status(document) == then
+
+
+def test_the_same_word_twice_is_written_once(
+    acme: TenantState, document: IssuedDocument, stripe: StripeStandIn
+) -> None:
+    invoice = stripe.pay(sent(document, stripe)["id"])
+    body = stripe.event("invoice.paid", invoice, event_id="evt_same", created=int(time.time()) + 1)
+    assert [say(stripe, body), say(stripe, body)] == [200, 200]
+    assert len(words(acme)) == 2
+
+
+def test_an_older_word_that_comes_later_changes_nothing(
+    document: IssuedDocument, stripe: StripeStandIn
+) -> None:
+    invoice = stripe.pay(sent(document, stripe)["id"])
+    soon = int(time.time()) + 10
+    say(stripe, stripe.event("invoice.paid", invoice, created=soon))
+    assert say(stripe, stripe.event("invoice.payment_failed", invoice, created=soon - 5)) == 200
+    assert status(document) == PaymentStatus.PAID
+
+
+def test_what_is_not_signed_is_refused(
+    acme: TenantState, document: IssuedDocument, stripe: StripeStandIn
+) -> None:
+    invoice = sent(document, stripe)
+    body = stripe.event("invoice.paid", invoice)
+    old = stripe.signature(body, at=int(time.time()) - 3600)
+    forged = stripe.signature(body, secret="whsec_other")
+    for signature in ("", "nonsense", "t=1,v1=\u00e9", old, forged, stripe.signature(body + b" ")):
+        assert say(stripe, body, signature) == 400
+    assert say(stripe, b"\xff\xfe", "t=1,v1=a") == 400
+    assert len(words(acme)) == 1
+
+
+def test_without_a_provider_the_webhook_refuses(db: None, stripe: StripeStandIn, settings: Any) -> None:
+    settings.STRIPE_API_KEY = ""
+    body = stripe.event("invoice.paid", {})
+    assert say(stripe, body) == 400
+
+
+def test_what_is_not_about_our_invoices_is_taken_and_forgotten(
+    acme: TenantState, document: IssuedDocument, stripe: StripeStandIn
+) -> None:
+    invoice = sent(document, stripe)
+    other = {**invoice, "metadata": {"document": str(UUID(int=7))}}
+    for kind, said in (
+        ("customer.created", {}),
+        ("invoice.paid", {**invoice, "metadata": {}}),
+        ("invoice.paid", other),
+        ("charge.refunded", {"id": "ch_2", "payment_intent": None, "amount_refunded": 5}),
+        ("charge.refunded", {"id": "ch_3", "payment_intent": "pi_elsewhere", "amount_refunded": 5}),
+    ):
+        assert say(stripe, stripe.event(kind, said)) == 200
+    assert len(words(acme)) == 1
+
+
+def test_a_refund_that_cannot_be_looked_up_is_to_be_said_again(
+    document: IssuedDocument, stripe: StripeStandIn
+) -> None:
+    invoice = stripe.pay(sent(document, stripe)["id"])
+    charge = {"id": "ch_1", "payment_intent": f"pi_{invoice['id']}", "amount_refunded": 100}
+    body = stripe.event("charge.refunded", charge, created=int(time.time()) + 1)
+    stripe.fail_next = [500]
+    assert say(stripe, body) == 503
+    assert say(stripe, body) == 200
+    assert status(document) == PaymentStatus.REFUNDED
+
+
+def test_status_asks_the_provider(document: IssuedDocument, stripe: StripeStandIn) -> None:
+    invoice = sent(document, stripe)
+    stripe.pay(invoice["id"])
+    word = providers.provider().status(document.document, invoice["id"])
+    assert (word.status, word.amount) == (PaymentStatus.PAID, Decimal("14.76"))
+
+
+def test_a_credit_note_is_no_bill(acme: TenantState, document: IssuedDocument, stripe: StripeStandIn) -> None:
+    note = credits.credit(acme.ref, document.document, "All of it")
+    payments.hand_over(note.document)
+    assert stripe.invoices == {}
+    with tenancy.in_tenant(acme.ref):
+        assert Invoice.objects.get(id=note.document).total == Decimal("-14.76")
