@@ -62,11 +62,11 @@ def save(plan: Plan) -> None:
     """Write a plan, new or changed; every tenant on it has the new terms. Raises ValidationError, or Problem for terms
     under which nothing could be said.
     """
-    plan.full_clean()
     nothing = plan.usage_billing == UsageBilling.TOKENS and plan.overage_price is None
     if nothing and not plan.included_tokens:
         raise invalid("included_tokens", "Without a price for further tokens this plan would allow none.")
     with tenancy.in_platform():
+        plan.full_clean()
         plan.save()
     control.publish(CHANGED)
 
