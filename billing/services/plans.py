@@ -106,7 +106,7 @@ def follow_all() -> int:
     today = timezone.now().date()
     with tenancy.in_platform():
         begun = (
-            Subscription.objects.filter(starts__lte=today).order_by("tenant", "-starts").distinct("tenant")
+            Subscription.objects.filter(starts__lte=today).order_by("tenant_id", "-starts").distinct("tenant_id")
         )
         moved = [
             one.tenant.ref

@@ -50,7 +50,9 @@ def test_a_migrated_database_has_a_plan_for_each_tier_and_they_limit_nothing() -
         usual = {plan.code: plans.of_plan(plan) for plan in Plan.objects.all()}
     assert set(usual) == set(Tier.values)
     for code, terms in usual.items():
-        assert (terms.tier, terms.limits, terms.monthly_tokens) == (code, Limits(), None)
+        assert terms.tier == code
+        assert terms.limits == Limits()
+        assert terms.monthly_tokens is None
 
 
 def test_seeding_again_leaves_what_staff_changed_and_adds_what_is_missing() -> None:
