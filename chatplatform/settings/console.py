@@ -44,6 +44,7 @@ UNFOLD = {
         lambda request: static("staff/console.css"),
         lambda request: static("staff/tenants.css"),
         lambda request: static("staff/conversations.css"),
+        lambda request: static("staff/billing.css"),
     ],
     "DASHBOARD_CALLBACK": "conversations.staff.dashboard.fill",
     "BORDER_RADIUS": "8px",
@@ -101,6 +102,15 @@ UNFOLD = {
                         "conversations.view_conversation",
                         "conversations/",
                     )
+                ],
+            },
+            {
+                "title": "Billing",
+                "separator": True,
+                "items": [
+                    _item("Prices", "sell", "admin:billing_modelprice_changelist", "billing.view_modelprice"),
+                    _item("Plans", "inventory_2", "admin:billing_plan_changelist", "billing.view_plan"),
+                    _item("Issuers", "storefront", "admin:billing_issuer_changelist", "billing.view_issuer"),
                 ],
             },
             {
