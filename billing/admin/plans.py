@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from typing import Any, ClassVar
 from uuid import UUID
 
 from django import forms
@@ -23,6 +23,24 @@ from tenants.admin.pages import column
 class PlanForm(forms.ModelForm):  # type: ignore[type-arg]
     """A plan, with its features as boxes to tick."""
 
+    class Meta:
+        labels: ClassVar[dict[str, str]] = {
+            "monthly_fee": "Fee a month (US$)",
+            "usage_billing": "Usage is charged as",
+            "included_tokens": "Tokens included",
+            "overage_price": "A further million tokens (US$)",
+            "markup_percent": "Mark-up (%)",
+            "requests_per_minute": "Messages",
+            "tokens_per_minute": "Tokens",
+            "user_requests_per_minute": "Messages of one end user",
+            "active": "Offered",
+        }
+        help_texts: ClassVar[dict[str, str]] = {
+            "included_tokens": "Counts where usage is charged by tokens",
+            "overage_price": "Empty: no more than the included tokens",
+            "tier": "Tenants on the plan get this tier",
+        }
+
     features = forms.MultipleChoiceField(
         choices=Feature.choices, required=False, widget=UnfoldAdminCheckboxSelectMultipleWidget()
     )
@@ -39,15 +57,17 @@ class PlanAdmin(ModelAdmin):  # type: ignore[misc]
             "What it costs",
             {
                 "fields": (
-                    ("monthly_fee", "usage_billing"),
-                    ("included_tokens", "overage_price"),
-                    ("markup_percent",),
+                    "monthly_fee",
+                    "usage_billing",
+                    "included_tokens",
+                    "overage_price",
+                    "markup_percent",
                 )
             },
         ),
         (
-            "What is allowed in a minute, at most",
-            {"fields": (("requests_per_minute", "tokens_per_minute", "user_requests_per_minute"),)},
+            "What may pass in a minute; empty is no limit",
+            {"fields": ("requests_per_minute", "tokens_per_minute", "user_requests_per_minute")},
         ),
         ("What it includes", {"fields": ("features",)}),
     )
