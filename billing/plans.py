@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import date
 from uuid import UUID
 
@@ -38,6 +39,18 @@ def subscription_on(tenant_id: UUID, day: date) -> Subscription | None:
     with tenancy.in_platform():
         begun = Subscription.objects.filter(tenant_id=tenant_id, starts__lte=day)
         return begun.select_related("plan").order_by("-starts").first()
+
+
+def tenants_on_plans() -> Counter[UUID]:
+    """How many tenants are on each plan today, by the plan's id."""
+    with tenancy.in_platform():
+        begun = Subscription.objects.filter(starts__lte=timezone.now().date()).order_by(
+            "tenant_id", "-starts"
+        )
+        subscribed = dict(begun.distinct("tenant_id").values_list("tenant_id", "plan_id"))
+        usual = dict(Plan.objects.values_list("code", "id"))
+        tenants = Tenant.objects.values_list("id", "tier")
+        return Counter(subscribed.get(tenant) or usual[tier] for tenant, tier in tenants)
 
 
 def of_tenant(tenant: Tenant) -> Terms:

@@ -126,17 +126,26 @@ class Prices:
 
 
 def in_force(rows: Iterable[ModelPrice], at: datetime) -> list[Version]:
-    """The version of each model that holds at a moment: staff's newest decision if that is a price of its own,
-    else the newest of the list. Those of staff come first, then the newest.
-    """
+    """The version of each model that holds at a moment. Those of staff come first, then the newest."""
     begun = sorted((row for row in rows if row.valid_from <= at), key=_model_then_age)
-    chosen = []
-    for _, of_model in groupby(begun, key=lambda row: (row.provider, row.model)):
-        versions = [list(version) for _, version in groupby(of_model, key=_start)]
-        decided = next((version for version in reversed(versions) if version[0].author), None)
-        chosen.append(decided if decided and decided[0].source == STAFF else versions[-1])
+    chosen = [
+        _newest(list(of_model)) for _, of_model in groupby(begun, key=lambda row: (row.provider, row.model))
+    ]
     chosen.sort(key=lambda version: (version[0].source == STAFF, version[0].created_at), reverse=True)
     return [_version(version) for version in chosen]
+
+
+def by_staff(rows: Iterable[ModelPrice]) -> list[ModelPrice]:
+    """Of one model's rows, staff's own prices that were written since staff last went back to the list."""
+    known = list(rows)
+    gone_back = [row.created_at for row in known if row.author and row.source != STAFF]
+    return [row for row in known if row.source == STAFF and all(row.created_at > back for back in gone_back)]
+
+
+def _newest(rows: list[ModelPrice]) -> list[ModelPrice]:
+    """Of one model's rows, oldest first, those that hold: staff's newest price if there is one, else the list's."""
+    last = (by_staff(rows) or [row for row in rows if row.source != STAFF])[-1]
+    return [row for row in rows if _start(row) == _start(last)]
 
 
 def _model_then_age(row: ModelPrice) -> tuple[object, ...]:

@@ -7,7 +7,7 @@ from uuid import UUID
 from celery import shared_task
 
 from billing.payments import NotTaken
-from billing.services import payments
+from billing.services import payments, plans
 from chatplatform.jobs import PlatformTask
 
 
@@ -28,3 +28,9 @@ def hand_over(document_id: str) -> None:
 def hand_over_waiting() -> None:
     """Send what should have been sent long ago."""
     payments.hand_over_waiting()
+
+
+@shared_task(name="billing.follow_plans", base=PlatformTask)
+def follow_plans() -> None:
+    """Note the tiers of the plans that have begun."""
+    plans.follow_all()

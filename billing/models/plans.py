@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 from django.contrib.postgres.fields import ArrayField
+from django.core.exceptions import ValidationError
 from django.core.validators import MinValueValidator
 from django.db import models
 
@@ -65,6 +66,13 @@ class Plan(SharedModel):
 
     def __str__(self) -> str:
         return self.name
+
+    def clean(self) -> None:
+        by_tokens = self.usage_billing == UsageBilling.TOKENS
+        if by_tokens and self.overage_price is None and not self.included_tokens:
+            raise ValidationError(
+                {"included_tokens": "Without a price for further tokens this plan would allow none."}
+            )
 
 
 class Subscription(SharedModel):

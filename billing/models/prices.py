@@ -58,4 +58,4 @@ class ModelPrice(SharedModel):
         ]
 
     def __str__(self) -> str:
-        return f"{self.provider}/{self.model} from {self.valid_from:%Y-%m-%d}"
+        return f"{self.provider}/{self.model}"

@@ -59,14 +59,9 @@ def seed() -> None:
 
 
 def save(plan: Plan) -> None:
-    """Write a plan, new or changed; every tenant on it has the new terms. Raises ValidationError, or Problem for terms
-    under which nothing could be said.
-    """
-    plan.full_clean()
-    nothing = plan.usage_billing == UsageBilling.TOKENS and plan.overage_price is None
-    if nothing and not plan.included_tokens:
-        raise invalid("included_tokens", "Without a price for further tokens this plan would allow none.")
+    """Write a plan, new or changed; every tenant on it has the new terms. Raises ValidationError."""
     with tenancy.in_platform():
+        plan.full_clean()
         plan.save()
     control.publish(CHANGED)
 
@@ -106,7 +101,9 @@ def follow_all() -> int:
     today = timezone.now().date()
     with tenancy.in_platform():
         begun = (
-            Subscription.objects.filter(starts__lte=today).order_by("tenant", "-starts").distinct("tenant")
+            Subscription.objects.filter(starts__lte=today)
+            .order_by("tenant_id", "-starts")
+            .distinct("tenant_id")
         )
         moved = [
             one.tenant.ref

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from billing.models import ModelPrice
 from billing.models.prices import STAFF
+from billing.pricing import by_staff
 from billing.services import price_list
 from billing.services.price_list import Listed, Rates
 from chatplatform import tenancy
@@ -53,14 +54,13 @@ def update(*, dry_run: bool = False) -> Update:
             for price in _missing(known.get(key, []), prices, now)
         ]
         if not dry_run:
-            _write(missing)
+            ModelPrice.objects.bulk_create(rows_of(missing))
     if missing and not dry_run:
         control.publish(CHANGED)
-    by_staff = {key for key, row in _decided(rows).items() if row.source == STAFF}
     listed = {(price.provider, price.model) for price in wanted}
     return Update(
         written=missing,
-        held_back=[_name(key) for key in _by_model(missing) if key in by_staff],
+        held_back=[_name(key) for key in _by_model(missing) if by_staff(_of(key, rows))],
         no_longer_listed=[_name(key) for key in known if key not in listed],
         left_out=left_out,
     )
@@ -101,7 +101,7 @@ def override(
         )
         if same.exists():
             raise invalid("starts", "Another price begins at this moment.")
-        _write([price], reason=reason.strip(), author=author)
+        ModelPrice.objects.bulk_create(rows_of([price], reason=reason.strip(), author=author))
     control.publish(CHANGED)
 
 
@@ -115,19 +115,12 @@ def back_to_list(provider: str, model: str, *, reason: str, author: str) -> None
         rows = list(
             ModelPrice.objects.filter(provider=provider, model=model).order_by("valid_from", "created_at")
         )
-        if not can_go_back(rows):
-            raise invalid("model", "The list's price holds already, or there is none.")
         latest = _at(_versions(row for row in rows if row.source != STAFF), now)
-        assert latest is not None
-        _write([replace(latest, starts=now)], reason=reason.strip(), author=author)
+        if latest is None or not by_staff(rows):
+            raise invalid("model", "The list's price holds already, or there is none.")
+        again = rows_of([replace(latest, starts=now)], reason=reason.strip(), author=author)
+        ModelPrice.objects.bulk_create(again)
     control.publish(CHANGED)
-
-
-def can_go_back(rows: Iterable[ModelPrice]) -> bool:
-    """Whether a price of staff's holds, or will, for the model of these rows, and the list has one for it."""
-    ordered = sorted(rows, key=lambda row: (row.valid_from, row.created_at))
-    decided = next((row for row in reversed(ordered) if row.author), None)
-    return decided is not None and decided.source == STAFF and any(row.source != STAFF for row in ordered)
 
 
 # --- Between the table and the list --------------------------------------------------------------------------------
@@ -178,27 +171,25 @@ def _rates(row: ModelPrice) -> Rates:
     )
 
 
-def _decided(rows: Iterable[ModelPrice]) -> dict[Key, ModelPrice]:
-    """Staff's newest decision about each model. `rows` are oldest first."""
-    return {(row.provider, row.model): row for row in rows if row.author}
+def _of(key: Key, rows: Iterable[ModelPrice]) -> list[ModelPrice]:
+    return [row for row in rows if (row.provider, row.model) == key]
 
 
-def _write(prices: Iterable[Listed], **more: str) -> None:
+def rows_of(prices: Iterable[Listed], **more: str) -> Iterator[ModelPrice]:
+    """The rows of these prices, not yet written; `more` is their reason and author."""
     written_at = timezone.now()
-    ModelPrice.objects.bulk_create(
-        ModelPrice(
-            provider=price.provider,
-            model=price.model,
-            names=list(price.names),
-            valid_from=price.starts,
-            source=price.source,
-            created_at=written_at,
-            **asdict(rates),
-            **more,
-        )
-        for price in prices
-        for rates in price.rates
-    )
+    for price in prices:
+        for rates in price.rates:
+            yield ModelPrice(
+                provider=price.provider,
+                model=price.model,
+                names=list(price.names),
+                valid_from=price.starts,
+                source=price.source,
+                created_at=written_at,
+                **asdict(rates),
+                **more,
+            )
 
 
 def _alone() -> None:

@@ -44,6 +44,7 @@ UNFOLD = {
         lambda request: static("staff/console.css"),
         lambda request: static("staff/tenants.css"),
         lambda request: static("staff/conversations.css"),
+        lambda request: static("staff/billing.css"),
     ],
     "DASHBOARD_CALLBACK": "conversations.staff.dashboard.fill",
     "BORDER_RADIUS": "8px",
@@ -104,7 +105,7 @@ UNFOLD = {
                 ],
             },
             {
-                "title": "Money",
+                "title": "Billing",
                 "separator": True,
                 "items": [
                     _item(
@@ -113,7 +114,10 @@ UNFOLD = {
                         "admin:billing_issueddocument_changelist",
                         "billing.view_issueddocument",
                         "billing/issueddocument/",
-                    )
+                    ),
+                    _item("Prices", "sell", "admin:billing_modelprice_changelist", "billing.view_modelprice"),
+                    _item("Plans", "inventory_2", "admin:billing_plan_changelist", "billing.view_plan"),
+                    _item("Issuers", "storefront", "admin:billing_issuer_changelist", "billing.view_issuer"),
                 ],
             },
             {

@@ -32,6 +32,9 @@ STATUS_COLOURS = {
 }
 
 
+_added: list[Page] = []
+
+
 @dataclass(frozen=True, slots=True)
 class Visit:
     """One request for a page of one tenant; permissions have been checked."""
@@ -45,8 +48,8 @@ class Visit:
         return _user(self.request)
 
     def may(self, *permissions: str) -> bool:
-        """Whether the visitor has all these permissions of the tenants app."""
-        return all(self.user.has_perm(f"tenants.{one}") for one in permissions)
+        """Whether the visitor has all these permissions; those without an app's name are of the tenants app."""
+        return all(_has(self.user, one) for one in permissions)
 
     def url(self, page: str, *args: object) -> str:
         """Address of a page of this tenant."""
@@ -66,13 +69,18 @@ class Visit:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A page below a tenant's: its path, what it needs, and its view."""
+    """A page below a tenant's: its path, what it needs (see `Visit.may`), and its view."""
 
     name: str
     path: str
     view: Callable[..., HttpResponseBase]
     permission: str = "view_tenant"
     methods: tuple[str, ...] = ("GET", "HEAD")
+
+
+def add_pages(*pages: Page) -> None:
+    """Pages of a tenant's that are another app's. To be called while admins are discovered."""
+    _added.extend(pages)
 
 
 def urls(model_admin: Any, pages: tuple[Page, ...]) -> list[URLPattern]:
@@ -83,13 +91,13 @@ def urls(model_admin: Any, pages: tuple[Page, ...]) -> list[URLPattern]:
             model_admin.admin_site.admin_view(_guarded(model_admin, page)),
             name=f"tenants_tenant_{page.name}",
         )
-        for page in pages
+        for page in (*pages, *_added)
     ]
 
 
 def _guarded(model_admin: Any, page: Page) -> Callable[..., HttpResponseBase]:
     def view(request: HttpRequest, tenant_id: object, **kwargs: Any) -> HttpResponseBase:
-        if not _user(request).has_perm(f"tenants.{page.permission}"):
+        if not _has(_user(request), page.permission):
             raise PermissionDenied
         if request.method not in page.methods:
             return HttpResponseNotAllowed(page.methods)
@@ -128,6 +136,10 @@ def refuse(form: forms.Form | forms.BaseModelForm[Any], problem: Problem) -> Non
     for one in problem.more.get("errors") or [{"field": "", "message": problem.detail}]:
         field = one["field"].split(".")[0]
         form.add_error(field if field in form.fields else None, one["message"])
+
+
+def _has(user: User, permission: str) -> bool:
+    return user.has_perm(permission if "." in permission else f"tenants.{permission}")
 
 
 def _user(request: HttpRequest) -> User:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django import forms
 from django.conf import settings
@@ -64,6 +64,11 @@ PAGES = (
 
 class TenantForm(forms.ModelForm):  # type: ignore[type-arg]
     """What can be changed of a tenant."""
+
+    class Meta:
+        help_texts: ClassVar[dict[str, str]] = {
+            "tier": "A tenant that was put on a plan has the plan’s tier."
+        }
 
     def clean_name(self) -> str:
         try:
