@@ -45,6 +45,7 @@ UNFOLD = {
         lambda request: static("staff/tenants.css"),
         lambda request: static("staff/conversations.css"),
     ],
+    "LOGIN": {"form": "tenants.auth.staff_form.SignInForm"},
     "DASHBOARD_CALLBACK": "conversations.staff.dashboard.fill",
     "BORDER_RADIUS": "8px",
     "COLORS": {

@@ -6,7 +6,7 @@ from chatplatform import tenancy
 from chatplatform.api.problem import Code, Problem
 from chatplatform.postgres import roles
 from tenants import control
-from tenants.models import Tenant
+from tenants.models import Tenant, User
 from tenants.services import provisioning
 from tenants.vocabulary import TenantStatus
 
@@ -31,6 +31,7 @@ def erase(slug: str) -> Tenant:
         control.tenant_changed(tenant.id)
         roles.drop_schema(tenant.schema_name)
         with tenancy.in_platform():
+            User.objects.filter(membership__tenant=tenant).delete()
             Tenant.objects.filter(id=tenant.id).delete()
     control.tenant_changed(tenant.id)
     return tenant
