@@ -73,6 +73,5 @@ class Desk:
         address = "/console/sign-in" + (f"?next={query['next']}" if query else "")
         return self.client.post(address, {"email": email, "password": password})
 
-    @property
     def is_in(self) -> bool:
         return bool(self.get("account").status_code == 200)

@@ -64,7 +64,7 @@ def test_who_is_invited_joins_by_the_link_and_signs_in(acme: TenantState) -> Non
     assert new.post(link, password=NEW, again=NEW).status_code == 302
     assert fresh(ada).state is MemberState.JOINED
     assert new.sign_in("ADA@example.com", NEW).status_code == 302
-    assert new.is_in
+    assert new.is_in()
 
 
 def test_an_invitation_is_enqueued_without_a_secret(
@@ -167,11 +167,11 @@ def test_of_many_who_follow_a_link_at_once_one_does(committed: None) -> None:
 def test_who_forgot_the_password_gets_a_link_and_is_signed_out_everywhere(acme: TenantState) -> None:
     ada = member(acme, email="ada@example.com")
     old = Desk(acme, ada)
-    assert old.is_in
+    assert old.is_in()
     assert Desk(acme).post("forgot", email="ada@example.com").status_code == 302
     link = f"reset?token={sent(Link.RESET, ada)}"
     assert Desk(acme).post(link, password=NEW, again=NEW).status_code == 302
-    assert not old.is_in
+    assert not old.is_in()
     assert Desk(acme).sign_in("ada@example.com", PASSWORD).status_code == 403
     assert Desk(acme).sign_in("ada@example.com", NEW).status_code == 302
 
@@ -196,7 +196,7 @@ def test_ones_own_password_is_changed_and_other_browsers_are_signed_out(acme: Te
     here, elsewhere = Desk(acme, ada), Desk(acme, ada)
     assert "not your password" in here.post("account", old="x", password=NEW, again=NEW).content.decode()
     assert here.post("account", old=PASSWORD, password=NEW, again=NEW).status_code == 302
-    assert here.is_in and not elsewhere.is_in
+    assert here.is_in() and not elsewhere.is_in()
 
 
 # --- Roles and states ----------------------------------------------------------------------------------------------
@@ -227,12 +227,12 @@ def test_another_role_is_in_force_at_once(acme: TenantState) -> None:
 def test_who_is_shut_out_is_out_at_once_and_can_be_let_in_again(acme: TenantState) -> None:
     ada = member(acme, MemberRole.ADMIN, "ada@example.com")
     hers, owners = Desk(acme, ada), Desk(acme, member(acme))
-    assert hers.is_in
+    assert hers.is_in()
     owners.post(f"members/{ada.pk}/disable")
-    assert not hers.is_in
+    assert not hers.is_in()
     assert Desk(acme).sign_in("ada@example.com").status_code == 403
     owners.post(f"members/{ada.pk}/enable")
-    assert not hers.is_in  # the session ended
+    assert not hers.is_in()  # the session ended
     assert Desk(acme).sign_in("ada@example.com").status_code == 302
 
 
