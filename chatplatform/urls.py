@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.urls import include, path
+from django.views.generic import RedirectView
 
 from chatplatform import urls_api
 from conversations import views
@@ -16,6 +17,9 @@ urlpatterns = [
     *urls_api.probes,
     path("", views.home, name="home"),
     path("session", sign_in, name="sign-in"),
+    path("console", RedirectView.as_view(url="/console/")),
+    path("console/", include("tenants.console.urls")),
+    path("console/", include("billing.console.urls")),
     path("c/new", views.new, name="new-conversation"),
     path("c/<uuid:conversation_id>", views.conversation, name="conversation-page"),
 ]

@@ -16,6 +16,7 @@ handler500 = "chatplatform.api.views.server_error"
 urlpatterns = [
     path("admin", RedirectView.as_view(url="/admin/")),
     path("admin/conversations/", include("conversations.staff.urls")),
+    path("admin/spending/", include("billing.staff.urls")),
     path("admin/", admin.site.urls),
     path("api/v1/", include(urls_api)),
     *urls_api.probes,

@@ -11,8 +11,10 @@ from django.utils import timezone
 from chatplatform import tenancy
 from chatplatform.jobs import PlatformTask
 from tenants.audit import anchors
+from tenants.auth.passwords import expire_tries
 from tenants.models import PlatformIdempotencyRecord, Tenant, TenantIdempotencyRecord
-from tenants.services import births, provisioning
+from tenants.services import births, member_mails, member_sessions, provisioning
+from tenants.services.member_links import Link
 from tenants.vocabulary import TenantStatus
 
 KEEP = timedelta(hours=24)
@@ -50,3 +52,23 @@ def expire_idempotency_records() -> None:
     for tenant in Tenant.objects.filter(status=TenantStatus.ACTIVE):
         with tenancy.in_tenant(tenant.ref):
             TenantIdempotencyRecord.objects.filter(created_at__lt=oldest).delete()
+
+
+@shared_task(
+    name="tenants.send_member_link",
+    base=PlatformTask,
+    autoretry_for=(Exception,),
+    max_retries=5,
+    retry_backoff=True,
+)
+def send_member_link(kind: str, membership_id: str) -> None:
+    """Mail a member a link; without a member (somebody asked in the name of nobody) there is nothing to do."""
+    if membership_id:
+        member_mails.send_link(Link(kind), UUID(membership_id))
+
+
+@shared_task(name="tenants.expire_sign_ins", base=PlatformTask)
+def expire_sign_ins() -> None:
+    """Forget members' sessions that are over, and tries that count no more."""
+    member_sessions.expire()
+    expire_tries()

@@ -78,6 +78,7 @@ class AuditAction(models.TextChoices):
     CONVERSATIONS_SEARCHED = "conversation.searched", "Searched conversations"
     CONVERSATION_READ = "conversation.read", "Read a conversation"
     INVOICE_READ = "invoice.read", "Read an invoice"
+    SPENDING_READ = "spending.read", "Looked at what a tenant spends"
     DOCUMENT_INGESTED = "document.ingested", "Took in a document"
     DOCUMENT_REMOVED = "document.removed", "Removed a document"
     CONSOLE_ADDED = "console.added", "Added a row in the console"
@@ -103,3 +104,33 @@ class LimitLevel(models.TextChoices):
     USER = "user", "User"
     TENANT = "tenant", "Tenant"
     GLOBAL = "global", "Platform"
+
+
+class MemberRole(models.TextChoices):
+    """What a member of a tenant is there for; `tenants.auth.roles` says what each may do."""
+
+    OWNER = "owner", "Owner"
+    ADMIN = "admin", "Admin"
+    ANALYST = "analyst", "Analyst"
+    SUPPORT = "support", "Support agent"
+    VIEWER = "viewer", "Viewer"
+
+
+class MemberState(models.TextChoices):
+    INVITED = "invited", "Invited"
+    JOINED = "joined", "Joined"
+    DISABLED = "disabled", "Disabled"
+
+
+class Action(models.TextChoices):
+    """What can be done in a tenant's console."""
+
+    VIEW_USAGE = "view_usage", "See what is used and what it costs"
+    VIEW_INVOICES = "view_invoices", "See invoices"
+    READ_CONVERSATIONS = "read_conversations", "Read conversations"
+    VIEW_MEMBERS = "view_members", "See who is a member"
+    MANAGE_MEMBERS = "manage_members", "Invite, change and disable members"
+    MANAGE_OWNERS = "manage_owners", "Make members owners, and change owners"
+    VIEW_CONFIGURATION = "view_configuration", "See the configuration"
+    EDIT_CONFIGURATION = "edit_configuration", "Change the configuration"
+    MANAGE_KEYS = "manage_keys", "Make and revoke API keys"

@@ -35,9 +35,10 @@ from billing.services import payments as paying
 from billing.templatetags.invoices import money
 from billing.vocabulary import DocumentKind, PaymentStatus
 from chatplatform import tenancy
+from chatplatform.api.forms import refuse
 from chatplatform.api.problem import Problem
 from tenants import audit
-from tenants.admin.pages import ReadOnlyAdmin, button, column, refuse, render
+from tenants.admin.pages import ReadOnlyAdmin, button, column, render
 from tenants.models import Tenant, User
 from tenants.vocabulary import AuditAction
 

@@ -13,8 +13,9 @@ from django.urls import reverse
 from billing.admin.forms import IssueForm
 from billing.services import invoices
 from billing.services.drafts import Draft, draft
+from chatplatform.api.forms import refuse
 from chatplatform.api.problem import Problem
-from tenants.admin.pages import refuse, render
+from tenants.admin.pages import render
 from tenants.models import User
 
 

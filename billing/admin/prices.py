@@ -28,9 +28,10 @@ from billing.models.prices import STAFF
 from billing.pricing import Prices
 from billing.services import prices
 from billing.services.price_list import Rates
+from chatplatform.api.forms import refuse
 from chatplatform.api.problem import Problem
 from chatplatform.llm.catalog import PROVIDERS
-from tenants.admin.pages import ReadOnlyAdmin, column, refuse, render
+from tenants.admin.pages import ReadOnlyAdmin, column, render
 
 LIST = "admin:billing_modelprice_changelist"
 KINDS = {

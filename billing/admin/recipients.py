@@ -18,8 +18,9 @@ from billing.admin.prices import dollars
 from billing.models import BillingAccount, Issuer, Plan, Subscription
 from billing.services import plans
 from billing.vocabulary import Feature
+from chatplatform.api.forms import refuse
 from chatplatform.api.problem import Problem
-from tenants.admin.pages import Page, Visit, add_pages, column, refuse
+from tenants.admin.pages import Page, Visit, add_pages, column
 
 
 class SubscriptionForm(forms.Form):

@@ -239,6 +239,7 @@ CELERY_BEAT_SCHEDULE = {
     "expire-idempotency-records": {"task": "tenants.expire_idempotency_records", "schedule": 3600},
     "hand-over-invoices": {"task": "billing.hand_over_waiting", "schedule": 600, "options": {"expires": 600}},
     "follow-plans": {"task": "billing.follow_plans", "schedule": 3600},
+    "expire-sign-ins": {"task": "tenants.expire_sign_ins", "schedule": 3600},
 }
 
 # --- Models ----------------------------------------------------------------------------------------------------
@@ -365,6 +366,24 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
     for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
 ]
+PASSWORD_HASHERS = [
+    "tenants.auth.passwords.Hasher",
+    "django.contrib.auth.hashers.PBKDF2PasswordHasher",  # of earlier versions; replaced at the next sign-in
+]
+SIGN_IN_TRIES_PER_ACCOUNT = env.number(
+    "SIGN_IN_TRIES_PER_ACCOUNT", 10, meaning="Passwords that may be tried for one account in SIGN_IN_WINDOW"
+)
+SIGN_IN_TRIES_PER_ADDRESS = env.number(
+    "SIGN_IN_TRIES_PER_ADDRESS", 50, meaning="Wrong passwords that may come from one address in that time"
+)
+SIGN_IN_WINDOW = env.number(
+    "SIGN_IN_WINDOW", 900, meaning="Seconds after the first try until the tries begin anew"
+)
+PROXIES = env.number(
+    "PROXIES",
+    0,
+    meaning="Proxies of yours in front, each of which adds to `X-Forwarded-For`; 0 = it is ignored",
+)
 LOGIN_URL = "admin:login"
 STATIC_URL = "/static/"
 STATIC_ROOT = BASE_DIR / "staticfiles"

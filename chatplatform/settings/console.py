@@ -46,6 +46,7 @@ UNFOLD = {
         lambda request: static("staff/conversations.css"),
         lambda request: static("staff/billing.css"),
     ],
+    "LOGIN": {"form": "tenants.auth.staff_form.SignInForm"},
     "DASHBOARD_CALLBACK": "conversations.staff.dashboard.fill",
     "BORDER_RADIUS": "8px",
     "COLORS": {

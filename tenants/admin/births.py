@@ -11,8 +11,9 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.http.response import HttpResponseBase
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
+from chatplatform.api.forms import refuse
 from chatplatform.api.problem import Problem
-from tenants.admin.pages import Page, Visit, refuse, render
+from tenants.admin.pages import Page, Visit, render
 from tenants.models.tenant import valid_slug
 from tenants.services import births, domains, provisioning
 from tenants.vocabulary import TenantStatus, Tier

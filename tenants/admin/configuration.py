@@ -12,10 +12,11 @@ from django.http import Http404
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404
 
+from chatplatform.api.forms import refuse
 from chatplatform.api.problem import Problem, as_problem
 from tenants import differences
 from tenants.admin.forms import ConfigurationForm
-from tenants.admin.pages import Page, Visit, refuse
+from tenants.admin.pages import Page, Visit
 from tenants.admin.presentation import groups, label, shown, text_html
 from tenants.models import ConfigurationVersion
 from tenants.models.configuration import FIELDS

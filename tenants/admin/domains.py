@@ -12,8 +12,9 @@ from django.http import Http404
 from django.http.response import HttpResponseBase
 from unfold.widgets import UnfoldAdminTextInputWidget
 
+from chatplatform.api.forms import refuse
 from chatplatform.api.problem import Problem
-from tenants.admin.pages import Page, Visit, confirm, refuse
+from tenants.admin.pages import Page, Visit, confirm
 from tenants.models import Domain
 from tenants.services import domains
 

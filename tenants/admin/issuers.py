@@ -17,8 +17,9 @@ from unfold import widgets
 from unfold.contrib.filters.admin import RelatedDropdownFilter
 from unfold.enums import ActionVariant
 
+from chatplatform.api.forms import refuse
 from chatplatform.api.problem import Problem
-from tenants.admin.pages import ReadOnlyAdmin, button, column, confirm, refuse, render
+from tenants.admin.pages import ReadOnlyAdmin, button, column, confirm, render
 from tenants.models import SigningKey, Tenant, TokenIssuer
 from tenants.services import token_issuers
 

@@ -18,8 +18,9 @@ from unfold import widgets
 from unfold.contrib.filters.admin import RelatedDropdownFilter
 from unfold.enums import ActionVariant
 
+from chatplatform.api.forms import refuse
 from chatplatform.api.problem import Problem
-from tenants.admin.pages import ReadOnlyAdmin, button, column, confirm, refuse, render
+from tenants.admin.pages import ReadOnlyAdmin, button, column, confirm, render
 from tenants.models import ApiKey, Tenant
 from tenants.services import api_keys
 from tenants.vocabulary import Scope

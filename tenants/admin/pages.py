@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
-from django import forms
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
@@ -17,7 +16,7 @@ from django.urls import URLPattern, path, reverse
 from unfold.admin import ModelAdmin
 from unfold.decorators import action, display
 
-from chatplatform.api.problem import Problem
+from chatplatform.api.forms import refuse as refuse
 from tenants.models import Tenant, User
 from tenants.selectors import page_url
 
@@ -129,13 +128,6 @@ def confirm(
     """Asks before something happens; the form posts to the same address."""
     shown = {"title": title, "text": text, "button": button, "back": back, "danger": True, **context}
     return render(model_admin, request, "admin/tenants/confirm.html", **shown)
-
-
-def refuse(form: forms.Form | forms.BaseModelForm[Any], problem: Problem) -> None:
-    """Show a service's refusal on the fields it names."""
-    for one in problem.more.get("errors") or [{"field": "", "message": problem.detail}]:
-        field = one["field"].split(".")[0]
-        form.add_error(field if field in form.fields else None, one["message"])
 
 
 def _has(user: User, permission: str) -> bool:

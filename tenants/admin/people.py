@@ -11,7 +11,7 @@ from django.contrib import admin
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group, Permission
-from django.db.models import Case, Q, When
+from django.db.models import Case, Q, QuerySet, When
 from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
@@ -34,6 +34,8 @@ PERMISSIONS = {
     "billing.view_issueddocument": "See invoices and credit notes; each look is logged",
     "billing.add_issueddocument": "Issue invoices and credit notes",
     "billing.change_issueddocument": "Send invoices to the payment provider, and write down payments",
+    "tenants.view_membership": "See tenants’ members",
+    "tenants.change_membership": "Invite and disable tenants’ members",
     "billing.view_ledgerentry": "See what tenants spend, and their ledgers",
     "billing.view_modelprice": "See prices and their history",
     "billing.add_modelprice": "Set prices",
@@ -47,6 +49,7 @@ PERMISSIONS = {
     "billing.view_issuer": "See the companies that issue invoices",
     "billing.add_issuer": "Add companies that issue invoices",
     "billing.change_issuer": "Change the companies that issue invoices",
+    "billing.delete_hold": "Give back what died while it was held",
     "tenants.view_apikey": "See API keys (never the key itself)",
     "tenants.add_apikey": "Make API keys for tenants",
     "tenants.change_apikey": "Revoke API keys",
@@ -114,6 +117,11 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[misc, type-arg]
         ("Access", {"fields": ("is_active", *POWER)}),
         ("Dates", {"fields": (("last_login", "date_joined"),)}),
     )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
+        """Ours only: accounts of tenants' members belong to their memberships."""
+        users: QuerySet[User] = super().get_queryset(request).filter(membership=None)
+        return users
 
     def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
         if db_field.name == "groups":

@@ -169,7 +169,8 @@ DOING: dict[Action, Callable[[TenantState, pytest.MonkeyPatch], Any]] = {
 }
 
 
-ELSEWHERE = {Action.INVOICE_READ}  # shown where invoices are: billing/tests/test_pages.py
+# Shown where these pages are: billing/tests/test_pages.py and test_staff_spending.py.
+ELSEWHERE = {Action.INVOICE_READ, Action.SPENDING_READ}
 
 
 @pytest.mark.parametrize("action", [action for action in Action if action not in ELSEWHERE])

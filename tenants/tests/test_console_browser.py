@@ -49,7 +49,12 @@ def test_no_page_breaks_the_policy_or_calls_elsewhere(chromium: Browser, console
         acme = Tenant.objects.get(slug="acme")
     tenant = f"tenants/tenant/{acme.pk}/"
     pages = ["", "tenants/tenant/", f"{tenant}change/", f"{tenant}configuration/edit/", "tenants/user/add/"]
-    pages += ["tenants/apikey/", "tenants/auditentry/?q=browsing", "auth/group/add/", "conversations/acme/?q=a"]
+    pages += [
+        "tenants/apikey/",
+        "tenants/auditentry/?q=browsing",
+        "auth/group/add/",
+        "conversations/acme/?q=a",
+    ]
     pages += ["billing/modelprice/", "billing/modelprice/add/", "billing/plan/add/", f"{tenant}billing/"]
     origin = console.removesuffix("/admin/")
     for page in pages:

@@ -1,0 +1,1 @@
+"""The pages about money in a tenant's console: overview, usage, invoices."""

@@ -1,0 +1,56 @@
+"""One's own account: where one is signed in, and another password."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from django import forms
+from django.http.response import HttpResponseBase
+
+from tenants.auth.passwords import client_address
+from tenants.console.frame import BOTH, Visit, attempt, go, page, posted
+from tenants.console.sign_in import PasswordForm
+from tenants.services import access, member_sessions, members
+
+TAB = "console-account"
+
+
+class ChangeForm(PasswordForm):
+    """The password as it is, and as it is to be."""
+
+    old = forms.CharField(
+        label="Your password now",
+        max_length=1000,
+        strip=False,
+        widget=forms.PasswordInput({"autocomplete": "current-password"}),
+    )
+    field_order = ("old", "password", "again")
+
+
+@page(None, BOTH)
+def account(visit: Visit) -> HttpResponseBase:
+    """Both on one page; the form changes the password."""
+    form = ChangeForm(posted(visit.request))
+    if form.is_valid():
+        values, session = form.cleaned_data, access.access_session(visit.member, visit.member.session_id)
+        address = client_address(visit.request)
+        attempt(
+            form,
+            lambda: members.change_password(session, values["old"], values["password"], address=address),
+        )
+        if not form.errors:
+            return go(TAB, done="password")
+    return visit.render("account", TAB, form=form, sessions=access.access_sessions(visit.member))
+
+
+@page(None, ("POST",))
+def end_session(visit: Visit, session_id: UUID) -> HttpResponseBase:
+    member_sessions.end(access.access_session(visit.member, session_id))
+    return go(TAB, done="session")
+
+
+@page(None, ("POST",))
+def end_others(visit: Visit) -> HttpResponseBase:
+    session = access.access_session(visit.member, visit.member.session_id)
+    member_sessions.end_all(session.membership, but=session)
+    return go(TAB, done="sessions")

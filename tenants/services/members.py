@@ -1,0 +1,203 @@
+"""Members of a tenant: invited, joined, given another role, disabled; and what happens at the sign-in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import structlog
+from django.contrib.auth.hashers import make_password
+from django.contrib.auth.password_validation import validate_password
+from django.core.exceptions import ValidationError
+from django.core.validators import validate_email
+from django.db import IntegrityError, transaction
+from django.db.models import QuerySet
+from django.utils import timezone
+
+from chatplatform import jobs, tenancy
+from chatplatform.api.problem import Code, Problem, invalid
+from chatplatform.postgres.models import uuid7
+from chatplatform.tenancy import TenantRef
+from tenants.auth.passwords import Tries, forget_tries
+from tenants.models import MemberSession, Membership, Tenant, User
+from tenants.services import member_links, member_sessions
+from tenants.services.member_links import Link
+from tenants.vocabulary import MemberRole, MemberState
+
+log = structlog.get_logger("tenants.members")
+SEND_LINK = "tenants.send_member_link"
+WRONG = "The e-mail address or the password is wrong."
+
+
+# --- Signing in ----------------------------------------------------------------------------------------------------
+def sign_in(tenant: TenantRef, email: str, password: str, *, address: str, agent: str) -> str:
+    """The token of a new session. Raises Problem (`rate_limited`, `not_authenticated`), saying no more than that."""
+    email = normalised(email)
+    tries = Tries(tenant.id, email, address)
+    tries.take()
+    with tenancy.in_platform():
+        membership = _members(tenant).filter(email=email).first()
+        if membership is None or membership.state is not MemberState.JOINED:
+            make_password(password)  # so that it takes as long as with somebody who is there
+            right = False
+        else:
+            right = membership.user.check_password(password)
+    if membership is None or not right:
+        log.info("member_not_signed_in", membership=str(membership.pk) if membership else None)
+        raise Problem(Code.NOT_AUTHENTICATED, WRONG)
+    tries.succeeded()
+    log.info("member_signed_in", membership=str(membership.pk))
+    return member_sessions.start(membership, address=address, agent=agent)
+
+
+def change_password(session: MemberSession, old: str, new: str, *, address: str) -> None:
+    """Another password for who is signed in; all other sessions end. Raises Problem, ValidationError."""
+    with tenancy.in_platform():
+        membership = Membership.objects.select_related("user").get(pk=session.membership_id)
+        tries = Tries(membership.tenant_id, membership.email, address)
+        tries.take()
+        if not membership.user.check_password(old):
+            raise invalid("old", "This is not your password.")
+        tries.succeeded()
+        _set_password(membership, new)
+    member_sessions.end_all(membership, but=session)
+
+
+# --- Links by mail -------------------------------------------------------------------------------------------------
+def ask_for_reset(tenant: TenantRef, email: str, *, address: str) -> None:
+    """Mail a link for another password, if there is such a member: the answer is the same. Raises Problem."""
+    email = normalised(email)
+    Tries(tenant.id, f"reset:{email}", address).take()
+    with tenancy.in_platform():
+        membership = _members(tenant).filter(email=email).first()
+    known = membership is not None and membership.state is MemberState.JOINED
+    jobs.enqueue_on_commit(SEND_LINK, str(Link.RESET), str(membership.pk) if membership and known else "")
+
+
+def of_link(kind: Link, tenant: TenantRef, token: str, *, lock: bool = False) -> Membership:
+    """Whom a link is for. Raises Problem `not_found` if it is not good any more."""
+    membership_id, fingerprint = member_links.named(kind, tenant, token)
+    with tenancy.in_platform():
+        found = _members(tenant).filter(pk=membership_id)
+        membership = (found.select_for_update(of=("self", "user")) if lock else found).first()
+    if membership is None or not member_links.is_good(kind, membership, fingerprint):
+        raise member_links.void()
+    return membership
+
+
+def follow_link(kind: Link, tenant: TenantRef, token: str, password: str) -> Membership:
+    """Set the password of whom a link is for, this once; who was invited joins. Raises Problem, ValidationError."""
+    with tenancy.in_platform(), transaction.atomic():
+        # Locked, the account too: of two who follow it at once, the second finds it used.
+        membership = of_link(kind, tenant, token, lock=True)
+        _set_password(membership, password)
+        if membership.joined_at is None:
+            membership.joined_at = timezone.now()
+            membership.save(update_fields=["joined_at"])
+        member_sessions.end_all(membership)
+        forget_tries(tenant.id, membership.email)
+    log.info("member_link_followed", membership=str(membership.pk), link=str(kind))
+    return membership
+
+
+# --- Who is a member -----------------------------------------------------------------------------------------------
+def invite(tenant: TenantRef, email: str, role: str, *, by: str) -> Membership:
+    """A new member, who gets a link by mail. Raises Problem (fields `email`, `role`)."""
+    email = normalised(email)
+    try:
+        validate_email(email)
+    except ValidationError as error:
+        raise invalid("email", "An e-mail address such as name@example.com.") from error
+    _check_role(role)
+    try:
+        with tenancy.in_platform(), transaction.atomic():
+            # The name is nobody's business: people sign in by address, and at their tenant only.
+            user = User(username=f"member-{uuid7().hex}", email=email)
+            user.set_unusable_password()
+            user.save()
+            membership = Membership.objects.create(
+                tenant_id=tenant.id, user=user, email=email, role=role, invited_by=by[:254]
+            )
+            send_invitation(membership)
+    except IntegrityError as error:
+        raise invalid("email", f"{email} is a member already.") from error
+    log.info("member_invited", membership=str(membership.pk), role=role)
+    return membership
+
+
+def invite_again(membership: Membership) -> None:
+    """Another link for who has not joined; the one before is void. Raises Problem."""
+    if membership.state is not MemberState.INVITED:
+        raise Problem(
+            Code.INVALID_REQUEST, f"{membership.email} is not waiting for an invitation.", errors=[]
+        )
+    with tenancy.in_platform(), transaction.atomic():
+        user = User.objects.select_for_update().get(pk=membership.user_id)
+        user.set_unusable_password()
+        user.save(update_fields=["password"])
+        Membership.objects.filter(pk=membership.pk).update(invited_at=timezone.now())
+        send_invitation(membership)
+
+
+def send_invitation(membership: Membership) -> None:
+    """Have a worker mail the link; it makes it itself, so that no link passes through the broker."""
+    jobs.enqueue_on_commit(SEND_LINK, str(Link.JOIN), str(membership.pk))
+
+
+def change_role(membership: Membership, role: str) -> None:
+    """Another role, in force with the member's next request. Raises Problem (field `role`)."""
+    _check_role(role)
+    with _owners_kept(membership, leaves=role != MemberRole.OWNER):
+        Membership.objects.filter(pk=membership.pk).update(role=role)
+    log.info("member_role_changed", membership=str(membership.pk), role=role)
+
+
+def disable(membership: Membership) -> None:
+    """Shut a member out, at once and everywhere; what they did stays theirs. Raises Problem."""
+    with _owners_kept(membership, leaves=True):
+        Membership.objects.filter(pk=membership.pk, disabled_at=None).update(disabled_at=timezone.now())
+        member_sessions.end_all(membership)
+    log.info("member_disabled", membership=str(membership.pk))
+
+
+def enable(membership: Membership) -> None:
+    """Let a disabled member in again."""
+    with tenancy.in_platform():
+        Membership.objects.filter(pk=membership.pk).update(disabled_at=None)
+    log.info("member_enabled", membership=str(membership.pk))
+
+
+def normalised(email: str) -> str:
+    """An address as it is kept and compared."""
+    return email.strip().lower().replace("\0", "")[:254]
+
+
+def _members(tenant: TenantRef) -> QuerySet[Membership]:
+    return Membership.objects.select_related("user", "tenant").filter(tenant_id=tenant.id)
+
+
+def _set_password(membership: Membership, password: str) -> None:
+    user = membership.user
+    validate_password(password, user)
+    user.set_password(password)
+    user.save(update_fields=["password"])
+
+
+def _check_role(role: str) -> None:
+    if role not in MemberRole.values:
+        raise invalid("role", f"One of {', '.join(MemberRole.values)}.")
+
+
+@contextmanager
+def _owners_kept(membership: Membership, *, leaves: bool) -> Iterator[None]:
+    """A change after which the tenant still has an owner who can sign in. Raises Problem (field `role`)."""
+    with tenancy.in_platform(), transaction.atomic():
+        Tenant.objects.select_for_update().get(
+            pk=membership.tenant_id
+        )  # two owners may do this to each other at once
+        owners = Membership.objects.filter(
+            tenant_id=membership.tenant_id, role=MemberRole.OWNER, disabled_at=None, joined_at__isnull=False
+        )
+        if leaves and list(owners.values_list("pk", flat=True)) == [membership.pk]:
+            raise invalid("role", "This is the last owner: make somebody else an owner first.")
+        yield
