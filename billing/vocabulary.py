@@ -13,7 +13,7 @@ class EntryKind(models.TextChoices):
 
 
 class CallOutcome(models.TextChoices):
-    """How a call to a provider ended. `skipped`: it was not made."""
+    """How a call to a provider ended. Skipped: it was not made, because it could not have succeeded."""
 
     COMPLETED = "completed", "Completed"
     FAILED = "failed", "Failed"

@@ -13,7 +13,7 @@ import psycopg
 from django.db import connections
 from psycopg import sql
 
-from chatplatform.postgres import names
+from chatplatform.postgres import append_only, names
 
 ADMIN = "admin"
 LOCK = 0x63706462  # "cpdb": one installer at a time
@@ -54,8 +54,9 @@ def create_schema(schema: str) -> None:
         _ensure_role(admin, role)
         _let_login_act_as(admin, role, login)
         _run(admin, "CREATE SCHEMA IF NOT EXISTS {} AUTHORIZATION {}", schema, owner)
-        _grant_tables(admin, owner, schema, role)
-        _grant_tables(admin, owner, schema, names.platform_role(database))
+        for user in (role, names.platform_role(database)):
+            _grant_tables(admin, owner, schema, user)
+            _keep_append_only(admin, schema, user)
 
 
 def drop_schema(schema: str) -> None:
@@ -107,3 +108,10 @@ def _grant_tables(admin: psycopg.Connection, owner: str, schema: str, role: str)
             schema,
             role,
         )
+
+
+def _keep_append_only(admin: psycopg.Connection, schema: str, role: str) -> None:
+    """Granted again with all tables, where a birth is repeated."""
+    for (table,) in admin.execute(append_only.FIND, [append_only.TRIGGER, schema]).fetchall():
+        rights = sql.SQL("REVOKE UPDATE, DELETE, TRUNCATE ON {} FROM {}")
+        admin.execute(rights.format(sql.SQL(table), sql.Identifier(role)))
