@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
 from uuid import UUID
 
 from celery import shared_task
 
 from billing.payments import NotTaken
-from billing.services import payments
-from chatplatform.jobs import PlatformTask
+from billing.services import payments, thresholds
+from chatplatform.jobs import PlatformTask, TenantTask
 
 
 @shared_task(
@@ -28,3 +29,15 @@ def hand_over(document_id: str) -> None:
 def hand_over_waiting() -> None:
     """Send what should have been sent long ago."""
     payments.hand_over_waiting()
+
+
+@shared_task(
+    name="billing.mail_threshold",
+    base=TenantTask,
+    autoretry_for=(OSError,),
+    max_retries=5,
+    retry_backoff=True,
+)
+def mail_threshold(*told: Any) -> None:
+    """Mail that so much of a limit is spent."""
+    thresholds.mail(*told)

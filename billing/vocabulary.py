@@ -30,6 +30,14 @@ class BudgetLevel(models.TextChoices):
     TENANT_MONTH = "4_tenant_month", "Tenant, a month"
 
 
+class BudgetLimit(models.TextChoices):
+    """The tenant's own limits, of whose approach it is told."""
+
+    DAILY_COST = "daily_cost", "Cost, a day"
+    MONTHLY_COST = "monthly_cost", "Cost, a month"
+    MONTHLY_TOKENS = "monthly_tokens", "Tokens, a month"
+
+
 class UsageBilling(models.TextChoices):
     """How a plan charges for usage."""
 

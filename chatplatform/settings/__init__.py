@@ -207,6 +207,11 @@ CELERY_BEAT_SCHEDULE = {
     "pick-up-births": {"task": "tenants.pick_up_births", "schedule": 20, "options": {"expires": 20}},
     "expire-idempotency-records": {"task": "tenants.expire_idempotency_records", "schedule": 3600},
     "hand-over-invoices": {"task": "billing.hand_over_waiting", "schedule": 600, "options": {"expires": 600}},
+    "return-dead-holds": {
+        "task": "conversations.return_dead_holds",
+        "schedule": 120,
+        "options": {"expires": 120},
+    },
 }
 
 # --- Models ----------------------------------------------------------------------------------------------------
@@ -239,6 +244,7 @@ INTER_TOKEN_TIMEOUT = env.decimal(
     "INTER_TOKEN_TIMEOUT", 20, meaning="Seconds a model may pause between two tokens"
 )
 TOTAL_TIMEOUT = env.decimal("TOTAL_TIMEOUT", 300, meaning="Seconds one reply may take in all")
+STAFF_EMAIL = env.text("STAFF_EMAIL", meaning="Where the platform's staff is told of budgets that run out")
 BUDGET_CLAMP = env.flag(
     "BUDGET_CLAMP", True, meaning="Whether an answer is shortened to what a budget has left for it"
 )

@@ -11,6 +11,7 @@ from typing import Any
 from django.utils import timezone
 
 from billing import pricing
+from billing.services import budgets, thresholds
 from chatplatform.llm.types import ModelRef, Usage
 from chatplatform.tenancy import current_tenant
 from conversations import selectors
@@ -61,9 +62,12 @@ def settle(reply: Reply, outcome: Outcome) -> dict[str, Any] | None:
     ended.configuration = outcome.configuration
     ended.first_token_at, ended.completed_at = outcome.first_token_at, timezone.now()
     account = attempts.account(reply)
-    if not statements.settle(ended, outcome.text, account, attempts.rows(account, outcome.calls)):
+    settled = statements.settle(ended, outcome.text, account, attempts.rows(account, outcome.calls))
+    if settled is None:
         return None
+    state = tenants.state(current_tenant().id)
+    thresholds.note(account.day, budgets.limits_of(state.configuration), settled)
     tokens = outcome.usage.input_tokens + outcome.usage.output_tokens
-    throttling.correct(tenants.state(current_tenant().id), reply.pk, tokens)
+    throttling.correct(state, reply.pk, tokens)
     ended.message = Message(id=reply.pk, content=outcome.text)
     return selectors.reply_as_json(ended)
