@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from datetime import date, timedelta
 from decimal import Decimal
+from random import Random, randint
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -20,6 +23,8 @@ from billing.services.budgets import Account, Amount, Limits, OverBudget
 from billing.tests.books import DAY, account, check_books, entry
 from billing.vocabulary import BudgetLevel
 from chatplatform import tenancy
+from chatplatform.jobs import close_connections
+from chatplatform.testing import cast
 from tenants.selectors import TenantState
 
 NO_LIMITS = Limits()
@@ -253,3 +258,63 @@ def test_in_any_order_no_limit_is_passed_and_the_books_add_up(books: TenantState
     run_state_machine_as_test(
         Books, settings=settings(max_examples=20, stateful_step_count=20, deadline=None, derandomize=True)
     )
+
+
+# --- Several at once -----------------------------------------------------------------------------------------------
+def test_several_connections_at_once_pass_no_limit_and_never_lock_each_other_out(
+    committed: None,
+) -> None:
+    """Threads with connections of their own hold, call again, settle and release; all share a tenant, two
+    conversations and two end users. A deadlock would raise."""
+    ref = cast.state("globex").ref
+    conversations, contacts = [uuid4(), uuid4()], [uuid4(), uuid4()]
+    limits = Limits(Decimal(40), Decimal(50), Decimal(70), Decimal(70), 1000)
+    day = date(randint(2200, 9000), 5, 6)  # a month that is nobody else's
+
+    def work(number: int) -> int:
+        random, held = Random(number), 0
+        with tenancy.in_tenant(ref):
+            for _ in range(40):
+                of = account(1, random.choice(conversations), random.choice(contacts), day)
+                made = [entry(of, random.randint(0, 2))]
+                with suppress(OverBudget):
+                    budgets.hold_again(of, [], dollars(random.randint(3, 9)), limits)
+                    held += 1
+                    if random.random() < 0.3:
+                        budgets.hold_again(of, made, dollars(random.randint(3, 9)), limits)
+                    if random.random() < 0.9:
+                        budgets.settle(of, made if random.random() < 0.3 else [])
+                assert within(limits, day)
+            close_connections()
+        return held
+
+    with ThreadPoolExecutor(6) as pool:
+        taken = list(pool.map(work, range(6)))
+    assert all(taken)
+    with tenancy.in_tenant(ref):
+        check_books(since=day, until=day + timedelta(1))
+        Balance.objects.filter(period__in=[day, day.replace(day=1)]).delete()
+        Hold.objects.filter(day=day).delete()
+
+
+def within(limits: Limits, day: date) -> bool:
+    found: Any = Balance.objects.get(level=BudgetLevel.TENANT_DAY, period=day)
+    return bool(found.spent_usd + found.held_usd <= limits.tenant_day)
+
+
+def test_one_attempt_settled_by_many_at_once_is_settled_once(committed: None) -> None:
+    ref = cast.state("globex").ref
+    of = account(day=date(2013, 5, 6))
+    with tenancy.in_tenant(ref):
+        budgets.hold_again(of, [], dollars(5), NO_LIMITS)
+
+    def settle(_: int) -> None:
+        with tenancy.in_tenant(ref):
+            budgets.settle(of, [entry(of, 3)])
+            close_connections()
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(settle, range(24)))
+    with tenancy.in_tenant(ref):
+        row = Balance.objects.get(level=BudgetLevel.CONVERSATION, subject=of.conversation)
+        assert (row.spent_usd, row.held_usd, row.spent_tokens, row.held_tokens) == (3, 0, 3, 0)
