@@ -37,9 +37,9 @@ class Unpriced(LookupError):
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """A price in force, in US dollars for a million tokens. `id` is its row in `ModelPrice`."""
+    """A price in force, in US dollars for a million tokens. `id` is its row in `ModelPrice`, if it has one."""
 
-    id: UUID
+    id: UUID | None
     input: Decimal
     cached_input: Decimal
     cache_write: Decimal

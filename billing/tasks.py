@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
 from uuid import UUID
 
 from celery import shared_task
 
 from billing.payments import NotTaken
-from billing.services import payments, plans
-from chatplatform.jobs import PlatformTask
+from billing.services import payments, plans, thresholds
+from chatplatform.jobs import PlatformTask, TenantTask
 
 
 @shared_task(
@@ -34,3 +35,15 @@ def hand_over_waiting() -> None:
 def follow_plans() -> None:
     """Note the tiers of the plans that have begun."""
     plans.follow_all()
+
+
+@shared_task(
+    name="billing.mail_threshold",
+    base=TenantTask,
+    autoretry_for=(OSError,),
+    max_retries=5,
+    retry_backoff=True,
+)
+def mail_threshold(*told: Any) -> None:
+    """Mail that so much of a limit is spent."""
+    thresholds.mail(*told)

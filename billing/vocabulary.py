@@ -13,7 +13,7 @@ class EntryKind(models.TextChoices):
 
 
 class CallOutcome(models.TextChoices):
-    """How a call to a provider ended. `skipped`: it was not made."""
+    """How a call to a provider ended. Skipped: it was not made, because it could not have succeeded."""
 
     COMPLETED = "completed", "Completed"
     FAILED = "failed", "Failed"
@@ -28,6 +28,14 @@ class BudgetLevel(models.TextChoices):
     CONTACT_MONTH = "2_contact_month", "End user, a month"
     TENANT_DAY = "3_tenant_day", "Tenant, a day"
     TENANT_MONTH = "4_tenant_month", "Tenant, a month"
+
+
+class BudgetLimit(models.TextChoices):
+    """The tenant's own limits, of whose approach it is told."""
+
+    DAILY_COST = "daily_cost", "Cost, a day"
+    MONTHLY_COST = "monthly_cost", "Cost, a month"
+    MONTHLY_TOKENS = "monthly_tokens", "Tokens, a month"
 
 
 class UsageBilling(models.TextChoices):

@@ -8,8 +8,8 @@ from celery import shared_task
 from celery.exceptions import Reject
 
 from chatplatform import jobs
-from chatplatform.jobs import TenantTask
-from conversations.services import conversations, generation, reconciler
+from chatplatform.jobs import PlatformTask, TenantTask
+from conversations.services import conversations, generation, holds, reconciler
 
 
 @shared_task(name="conversations.generate_reply", base=TenantTask)
@@ -29,6 +29,12 @@ async def generate_reply(reply_id: str) -> None:
 def mail_escalation(conversation_id: str) -> None:
     """Mail the tenant's escalation address."""
     conversations.mail_escalation(UUID(conversation_id))
+
+
+@shared_task(name="conversations.return_dead_holds", base=PlatformTask)
+def return_dead_holds() -> None:
+    """Give back what dead attempts hold of budgets."""
+    holds.return_all_dead()
 
 
 jobs.on_loop_start(reconciler.keep_reconciling)  # in every worker, not as a job of beat's

@@ -40,12 +40,3 @@ class ResetReason(models.TextChoices):
     RESTART = "restart", "Another attempt began"
     FAILOVER = "failover", "Another model took over"
     LOG_LOST = "log_lost", "The event log is gone; the stored text follows"
-
-
-class CallOutcome(models.TextChoices):
-    """How one call to a provider ended. Skipped: it was not made, because it could not have succeeded."""
-
-    COMPLETED = "completed", "Completed"
-    FAILED = "failed", "Failed"
-    CANCELLED = "cancelled", "Cancelled"
-    SKIPPED = "skipped", "Skipped"

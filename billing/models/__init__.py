@@ -1,4 +1,4 @@
-from billing.models.budgets import EVER, NOBODY, Balance, Hold
+from billing.models.budgets import EVER, NOBODY, Balance, BudgetNotice, Hold
 from billing.models.invoices import BillingAccount, Invoice, InvoiceLine, IssuedDocument, Issuer, Payment
 from billing.models.ledger import LedgerEntry
 from billing.models.plans import Plan, Subscription
@@ -9,6 +9,7 @@ __all__ = [
     "NOBODY",
     "Balance",
     "BillingAccount",
+    "BudgetNotice",
     "Hold",
     "Invoice",
     "InvoiceLine",

@@ -8,7 +8,7 @@ from datetime import date
 from django.db import models
 
 from billing.models.ledger import usd
-from billing.vocabulary import BudgetLevel
+from billing.vocabulary import BudgetLevel, BudgetLimit
 from chatplatform.postgres.models import TenantModel
 
 NOBODY = uuid.UUID(int=0)  # the subject of a tenant's own balances
@@ -55,3 +55,20 @@ class Hold(TenantModel):
 
     def __str__(self) -> str:
         return f"{self.usd} for {self.reply}"
+
+
+class BudgetNotice(TenantModel):
+    """That somebody was told that so much of a limit is spent: once in a period (its first day)."""
+
+    limit = models.CharField(max_length=20, choices=BudgetLimit.choices)
+    period = models.DateField()
+    percent = models.PositiveSmallIntegerField()
+    at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["limit", "period", "percent"], name="one_notice_per_threshold")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.percent} % of {self.limit}"

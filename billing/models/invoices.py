@@ -113,6 +113,8 @@ class Invoice(TenantModel):
     What it says about issuer, recipient and plan is a copy of how they were. `month` is the first day of the month.
     """
 
+    rights = "SELECT, INSERT"
+
     kind = models.CharField(max_length=12, choices=DocumentKind.choices, default=DocumentKind.INVOICE)
     number = models.CharField(max_length=60, unique=True)
     month = models.DateField()
@@ -142,6 +144,8 @@ class InvoiceLine(TenantModel):
     `starts` and `ends` are the first and the last of its days. A credit note's line names the one that it `corrects`.
     """
 
+    rights = "SELECT, INSERT"
+
     invoice = models.ForeignKey(Invoice, on_delete=models.CASCADE, related_name="lines")
     corrects = models.ForeignKey("self", on_delete=models.PROTECT, null=True, related_name="credits")
     position = models.PositiveSmallIntegerField()
@@ -167,6 +171,8 @@ class InvoiceLine(TenantModel):
 
 class Payment(TenantModel):
     """What a payment provider said about an invoice, one row for each word of it; the newest counts."""
+
+    rights = "SELECT, INSERT"
 
     invoice = models.ForeignKey(Invoice, on_delete=models.PROTECT, related_name="payments")
     provider = models.CharField(max_length=40)

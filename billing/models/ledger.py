@@ -25,6 +25,8 @@ class LedgerEntry(TenantModel):
     tokens, as they were in force. `day` (UTC) is when the reply was accepted: on it the entry is counted everywhere.
     """
 
+    rights = "SELECT, INSERT"
+
     kind = models.CharField(max_length=10, choices=EntryKind.choices, default=EntryKind.CALL)
     reply = models.UUIDField()
     conversation = models.UUIDField()

@@ -27,6 +27,7 @@ class ErrorKind(StrEnum):
     NOT_CONFIGURED = "not_configured"
     CIRCUIT_OPEN = "circuit_open"
     NO_PLACE = "no_place"
+    OVER_BUDGET = "over_budget"
 
 
 class ModelUnknown(ValueError):
@@ -162,3 +163,9 @@ class NoPlace(ProviderError):
     """Not asked: too many calls to the provider were under way for too long."""
 
     kind = ErrorKind.NO_PLACE
+
+
+class OverBudget(ProviderError):
+    """Not asked: the budget has no room for what the call might cost."""
+
+    kind = ErrorKind.OVER_BUDGET

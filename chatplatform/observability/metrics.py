@@ -38,6 +38,12 @@ RATE_LIMITER = Histogram(
     "Time to ask the rate limiter",
     buckets=(0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1),
 )
+BUDGET_REFUSED = Counter("chatplatform_budget_refused", "Calls refused by a budget", ["level"])
+BUDGET_THRESHOLDS = Counter(
+    "chatplatform_budget_thresholds", "Tenants that reached 50, 80 or 100 % of a limit", ["limit", "percent"]
+)
+BUDGET_OVERRUNS = Counter("chatplatform_budget_overruns", "Attempts that took more than was held for them")
+BUDGET_RETURNED = Counter("chatplatform_budget_holds_returned", "Holds of dead attempts that were given back")
 
 # --- Calls to models. They are made in the workers. `model` is one of the first MOST_MODELS names, or "other".
 MODEL = ["provider", "model"]

@@ -240,6 +240,11 @@ CELERY_BEAT_SCHEDULE = {
     "hand-over-invoices": {"task": "billing.hand_over_waiting", "schedule": 600, "options": {"expires": 600}},
     "follow-plans": {"task": "billing.follow_plans", "schedule": 3600},
     "expire-sign-ins": {"task": "tenants.expire_sign_ins", "schedule": 3600},
+    "return-dead-holds": {
+        "task": "conversations.return_dead_holds",
+        "schedule": 120,
+        "options": {"expires": 120},
+    },
 }
 
 # --- Models ----------------------------------------------------------------------------------------------------
@@ -272,6 +277,23 @@ INTER_TOKEN_TIMEOUT = env.decimal(
     "INTER_TOKEN_TIMEOUT", 20, meaning="Seconds a model may pause between two tokens"
 )
 TOTAL_TIMEOUT = env.decimal("TOTAL_TIMEOUT", 300, meaning="Seconds one reply may take in all")
+STAFF_EMAIL = env.text("STAFF_EMAIL", meaning="Where the platform's staff is told of budgets that run out")
+BUDGET_CLAMP = env.flag(
+    "BUDGET_CLAMP", True, meaning="Whether an answer is shortened to what a budget has left for it"
+)
+BUDGET_MIN_TOKENS = env.number(
+    "BUDGET_MIN_TOKENS",
+    32,
+    meaning="The shortest answer that is worth giving, in tokens: for less, a message is refused",
+)
+BUDGET_DRAIN_SECONDS = env.decimal(
+    "BUDGET_DRAIN_SECONDS",
+    2,
+    meaning="Seconds that the rest of an answer is read for its usage, where a model says more than it may",
+)
+BUDGET_DRAIN_TOKENS = env.number(
+    "BUDGET_DRAIN_TOKENS", 64, meaning="How many tokens more it may say meanwhile"
+)
 PROVIDER_TRIES = env.number(
     "PROVIDER_TRIES", 3, meaning="Tries at one model, as long as nothing was shown, before the next is asked"
 )

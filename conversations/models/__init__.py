@@ -1,4 +1,3 @@
-from conversations.models.attempt import ProviderAttempt
 from conversations.models.conversation import Conversation, Feedback, Message
 from conversations.models.knowledge import Chunk, Document, DocumentStatus
 from conversations.models.reply import Reply
@@ -11,7 +10,6 @@ __all__ = [
     "DocumentStatus",
     "Feedback",
     "Message",
-    "ProviderAttempt",
     "Reply",
     "Work",
 ]

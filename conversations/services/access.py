@@ -2,19 +2,45 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 from chatplatform.api.problem import Code, Problem
 from chatplatform.postgres.prepared import Statement
 from conversations.models import Conversation, Message, Reply
+from conversations.prompts.build import HISTORY_MESSAGES
 from conversations.vocabulary import Role
 from tenants.auth.principal import Principal
 
 NO_CONVERSATION = "There is no such conversation."
+# Of what was said before, the prompt of the next reply has the newest messages: their lengths, sealed as they are.
 SPEAKING = Statement("""
-    SELECT model, contact_id FROM conversations_conversation
+    SELECT model, contact_id, system_prompt, history.messages, history.bytes,
+        EXISTS (SELECT FROM conversations_chunk)
+    FROM conversations_conversation AS conversation CROSS JOIN LATERAL (
+        SELECT count(*), coalesce(sum(octet_length(content)), 0)
+        FROM (
+            SELECT content FROM conversations_message
+            WHERE conversation_id = conversation.id ORDER BY id DESC LIMIT %(window)s
+        ) AS newest
+    ) AS history (messages, bytes)
     WHERE id = %(id)s AND (contact_id = %(contact)s OR %(contact)s IS NULL)
 """)
+
+
+@dataclass(frozen=True, slots=True)
+class Speaking:
+    """What there is to know before something is said in a conversation: the model that it was begun with (empty for
+    the tenant's choice), its end user, its own instructions, how much of what was said before the prompt will have,
+    and whether there is knowledge to look into."""
+
+    model: str
+    contact_id: UUID | None
+    system_prompt: str | None
+    messages: int
+    bytes: int
+    knows: bool
 
 
 def access_conversation(principal: Principal, conversation_id: UUID) -> Conversation:
@@ -28,17 +54,23 @@ def access_conversation(principal: Principal, conversation_id: UUID) -> Conversa
     return conversation
 
 
-def speaking_in(principal: Principal, conversation_id: UUID) -> tuple[str, UUID | None]:
-    """The model that a conversation was begun with (empty for the tenant's choice) and its end user, if the caller may
-    speak in it.
+def speaking_in(principal: Principal, conversation_id: UUID) -> Speaking:
+    """What there is to know before something is said, if the caller may speak here.
 
     The cheap way for whoever needs no more. Raises Problem `not_found`.
     """
-    rows = SPEAKING.run({"id": conversation_id, "contact": principal.contact_id})
+    values = {"id": conversation_id, "contact": principal.contact_id, "window": HISTORY_MESSAGES - 1}
+    rows = SPEAKING.run(values)
     if not rows:
         raise Problem(Code.NOT_FOUND, NO_CONVERSATION)
-    model, contact_id = rows[0]
-    return model, contact_id
+    model, contact_id, sealed, messages, length, knows = rows[0]
+    return Speaking(model, contact_id, _opened(sealed), messages, int(length), knows)
+
+
+def _opened(sealed: Any) -> str | None:
+    """A conversation's own instructions, which few have."""
+    field: Any = Conversation._meta.get_field("system_prompt")
+    return None if sealed is None else field.from_db_value(sealed, None, None)
 
 
 def access_reply(conversation: Conversation, reply_id: UUID) -> Reply:

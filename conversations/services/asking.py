@@ -10,27 +10,29 @@ from uuid import UUID
 import structlog
 
 from billing import pricing
+from billing.services.budgets import NOTHING, Amount
 from chatplatform import jobs
 from chatplatform.api.problem import Code, Problem
 from chatplatform.llm import errors
 from chatplatform.llm.catalog import LOCAL
-from chatplatform.llm.types import ChatMessage, CompletionRequest, Finished, ModelRef, Passage
+from chatplatform.llm.types import ChatMessage, CompletionRequest, Finished, FinishReason, ModelRef, Passage
 from chatplatform.observability import metrics
 from chatplatform.tenancy import current_tenant
 from conversations.gateway import checked_model
 from conversations.guards import deadline, retries
 from conversations.models import Reply
-from conversations.prompts.build import build
+from conversations.prompts.build import PASSAGES, build
 from conversations.rag.retrieval import Found, find
+from conversations.services import attempts
 from conversations.services.calling import HUNG_UP, NOT_ASKED, Calls
 from conversations.services.settlement import Outcome
+from conversations.services.spending import allowance
 from conversations.streaming.writer import ReplyWriter
 from conversations.vocabulary import ReplyStatus
 from tenants import selectors as tenants
 from tenants.vocabulary import TenantStatus
 
 log = structlog.get_logger("conversations.asking")
-PASSAGES = 3
 BUILT_IN_ANSWERED = (
     "No language model could be reached. The built-in assistant answered with quotations from the documents."
 )
@@ -50,10 +52,13 @@ class Turn:
     calls: Calls
     last_resort: ModelRef | None = None
     degraded_from: list[str] = field(default_factory=list)
+    clamped: bool = False  # to what the budget had left, when the message was accepted
 
 
-async def prepare(reply: Reply, said: list[ChatMessage], writer: ReplyWriter, knows: bool = True) -> Turn:
-    """The request for the models; `knows` says whether there are documents to look into.
+async def prepare(
+    reply: Reply, said: list[ChatMessage], writer: ReplyWriter, knows: bool = True, held: Amount = NOTHING
+) -> Turn:
+    """The request for the models; `knows` says whether there are documents to look into, `held` what is held for it.
 
     Raises Problem where the tenant or its configuration does not allow it now.
     """
@@ -64,8 +69,9 @@ async def prepare(reply: Reply, said: list[ChatMessage], writer: ReplyWriter, kn
     if state.status != TenantStatus.ACTIVE:
         raise Problem(Code.TENANT_SUSPENDED)
     settings, conversation = state.configuration, reply.conversation
-    if pricing.cached() is None:
-        await jobs.in_thread(pricing.load)
+    prices = pricing.cached()
+    if prices is None:
+        prices = await jobs.in_thread(pricing.load)
     found = await jobs.in_thread(find, said[-1].content, limit=PASSAGES) if knows else Found()
     prompt = build(conversation.system_prompt or settings.system_prompt, state.name, said, found.nearest)
     asked = reply.options.get("max_tokens")
@@ -83,6 +89,7 @@ async def prepare(reply: Reply, said: list[ChatMessage], writer: ReplyWriter, kn
         max_tokens=min(asked or settings.max_tokens_per_response, settings.max_tokens_per_response),
         passages=found.answering,
     )
+    may_spend = allowance(state, attempts.account(reply), prices, held)
     return Turn(
         reply_id=reply.pk,
         conversation_id=reply.conversation_id,
@@ -91,8 +98,9 @@ async def prepare(reply: Reply, said: list[ChatMessage], writer: ReplyWriter, kn
         models=[*models, last_resort] if last_resort else models,
         configuration=settings.number,
         writer=writer,
-        calls=Calls(request, writer, until),
+        calls=Calls(request, writer, until, may_spend),
         last_resort=last_resort,
+        clamped=bool(reply.options.get("clamped")),
     )
 
 
@@ -125,7 +133,8 @@ async def _ask(turn: Turn) -> Outcome:
         return _gave_up(turn, Code.DEADLINE_EXCEEDED, f"The reply was not finished within {seconds:g} s.")
     asked = [failure for failure in failures if not isinstance(failure, NOT_ASKED)]
     detail = " ".join(dict.fromkeys(map(_detail, failures)))
-    return _gave_up(turn, _code((asked or failures)[-1]), detail)
+    over = [failure for failure in failures if isinstance(failure, errors.OverBudget)]
+    return _gave_up(turn, _code((over or asked or failures)[-1]), detail)
 
 
 async def _answer(turn: Turn, model: ModelRef) -> Finished:
@@ -163,18 +172,25 @@ def ended(turn: Turn, status: ReplyStatus, finish_reason: str) -> Outcome:
         cost=turn.calls.cost,
         sources=[_source(passage) for passage in turn.request.passages] if turn.writer.text else [],
         degraded=degraded,
-        notice=_notice(turn) if degraded else "",
+        notice=_notice(turn, degraded, finish_reason),
         configuration=turn.configuration,
         first_token_at=turn.calls.first_token_at,
         calls=list(turn.calls.made),
     )
 
 
-def _notice(turn: Turn) -> str:
+def _notice(turn: Turn, degraded: bool, finish_reason: str) -> str:
+    """What to tell beside the answer: who gave it, and why it is short."""
+    told = []
     model = turn.calls.model
-    if model == turn.last_resort:
-        return BUILT_IN_ANSWERED
-    return f"{model.name} answered, because {turn.degraded_from[0]} was not available."
+    if degraded and model == turn.last_resort:
+        told.append(BUILT_IN_ANSWERED)
+    elif degraded:
+        told.append(f"{model.name} answered, because {turn.degraded_from[0]} was not available.")
+    if finish_reason == FinishReason.LENGTH and (turn.clamped or turn.calls.cut_at):
+        tokens = turn.calls.cut_at or turn.request.max_tokens
+        told.append(f"The answer was cut at {tokens} tokens: the budget has no room for more.")
+    return " ".join(told)
 
 
 def _gave_up(turn: Turn, code: Code, detail: str) -> Outcome:
@@ -206,6 +222,8 @@ PHASES = {
 
 
 def _code(error: errors.ProviderError) -> Code:
+    if isinstance(error, errors.OverBudget):
+        return Code.BUDGET_EXCEEDED
     if isinstance(error, errors.ProviderTimeout):
         return Code.DEADLINE_EXCEEDED
     return Code.PROVIDER_UNAVAILABLE if isinstance(error, UNAVAILABLE) else Code.PROVIDER_ERROR
@@ -217,6 +235,8 @@ def _detail(error: errors.ProviderError) -> str:
         return f"No key and no endpoint is set for {error.provider}."
     if isinstance(error, errors.CircuitOpen):
         return f"{error.provider} was not asked, because it has failed too often lately."
+    if isinstance(error, errors.OverBudget):
+        return error.detail
     if isinstance(error, errors.NoPlace):
         return f"{error.provider} was not asked, because too many of its answers are under way."
     if isinstance(error, errors.ProviderTimeout):

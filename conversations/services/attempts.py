@@ -1,24 +1,23 @@
-"""The record of calls to providers: how each ended and what it cost, whether or not its reply did."""
+"""The calls that an attempt at a reply makes, as the usage ledger has them: how each ended and what it cost."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
-from uuid import UUID
 
+from billing.services import budgets, metering
+from billing.services.budgets import Account
+from billing.services.metering import Rate, Row
+from billing.vocabulary import CallOutcome
 from chatplatform.llm.types import ModelRef, Usage
-from conversations.models import ProviderAttempt
-from conversations.vocabulary import CallOutcome
+from conversations.models import Reply
 
 
 @dataclass(frozen=True, slots=True)
 class ProviderCall:
-    """One call, as it is handed over with the outcome of its reply. `cost` is in US dollars, at its own model's price.
-
-    See the model `ProviderAttempt` for the rest.
-    """
+    """One call, as it is handed over with the outcome of its reply. See the model `LedgerEntry` for the rest."""
 
     model: ModelRef
     outcome: CallOutcome
@@ -30,30 +29,45 @@ class ProviderCall:
     status: int | None = None
     finish_reason: str = ""
     usage: Usage = Usage()
-    cost: Decimal = Decimal(0)
+    rate: Rate = metering.FREE_OF_CHARGE
     estimated: bool = False
 
+    @property
+    def charged(self) -> Decimal:
+        """What the tenant pays for it, in US dollars, at its own model's price."""
+        return self.rate.charged(self.usage)
 
-def record(reply_id: UUID, attempt: int, calls: Sequence[ProviderCall]) -> None:
-    """Write the calls of an attempt that settles nothing, because another has taken over or because it is handed back:
-    they were made, and may be billed. Repeating it changes nothing.
+
+def account(reply: Reply) -> Account:
+    """On whose budgets an attempt counts."""
+    day = reply.created_at.astimezone(UTC).date()
+    return Account(reply.pk, reply.attempt, reply.conversation_id, reply.conversation.contact_id, day)
+
+
+def record(reply: Reply, calls: Sequence[ProviderCall]) -> None:
+    """Book the calls of an attempt that settles nothing, because another has taken over or because it is handed back:
+    they were made, and may be billed. Nothing is held for it any more. Repeating it changes nothing.
     """
-    if calls:
-        ProviderAttempt.objects.bulk_create(rows(reply_id, attempt, calls), ignore_conflicts=True)
+    of = account(reply)
+    budgets.settle(of, rows(of, calls))
 
 
-def rows(reply_id: UUID, attempt: int, calls: Sequence[ProviderCall]) -> list[ProviderAttempt]:
+def rows(of: Account, calls: Sequence[ProviderCall]) -> list[Row]:
     """The calls of one attempt at a reply, in their order, as they are stored."""
-    return [_row(reply_id, attempt, number, call) for number, call in enumerate(calls, start=1)]
+    return [_row(of, number, call) for number, call in enumerate(calls, start=1)]
 
 
-def _row(reply_id: UUID, attempt: int, sequence: int, call: ProviderCall) -> ProviderAttempt:
-    return ProviderAttempt(
-        reply_id=reply_id,
-        attempt=attempt,
+def _row(of: Account, sequence: int, call: ProviderCall) -> Row:
+    return metering.call(
+        call.model,
+        call.rate,
+        call.usage,
+        reply=of.reply,
+        conversation=of.conversation,
+        contact=of.contact,
+        attempt=of.attempt,
         sequence=sequence,
-        provider=call.model.provider,
-        model=call.model.name,
+        day=of.day,
         outcome=call.outcome,
         error=call.error,
         phase=call.phase,
@@ -61,11 +75,6 @@ def _row(reply_id: UUID, attempt: int, sequence: int, call: ProviderCall) -> Pro
         finish_reason=call.finish_reason,
         first_token_ms=call.first_token_ms,
         total_ms=call.total_ms,
-        input_tokens=call.usage.input_tokens,
-        cached_input_tokens=call.usage.cached_input_tokens,
-        cache_write_input_tokens=call.usage.cache_write_input_tokens,
-        output_tokens=call.usage.output_tokens,
-        cost_usd=call.cost,
         estimated=call.estimated,
         started_at=call.started_at,
     )

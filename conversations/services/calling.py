@@ -6,9 +6,10 @@ what it cost, counted or estimated, whatever became of it.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
@@ -17,12 +18,25 @@ import structlog
 from django.conf import settings
 from django.utils import timezone
 
-from billing import pricing
+from billing.services import budgets
+from billing.services.budgets import Amount
+from billing.services.clamping import NextCall
+from billing.vocabulary import CallOutcome
 from chatplatform.llm import errors
 from chatplatform.llm.catalog import LOCAL
 from chatplatform.llm.errors import ErrorKind
-from chatplatform.llm.tokens import estimate_prompt, estimate_tokens
-from chatplatform.llm.types import CompletionRequest, Finished, ModelRef, TextDelta, Timeouts, Usage
+from chatplatform.llm.tokens import estimate_call, utf8_length
+from chatplatform.llm.types import (
+    Batch,
+    CompletionRequest,
+    Finished,
+    FinishReason,
+    ModelRef,
+    ReasoningDelta,
+    TextDelta,
+    Timeouts,
+    Usage,
+)
 from chatplatform.observability import metrics
 from chatplatform.resilience.circuit_breaker import CircuitOpen, Permit
 from chatplatform.resilience.deadline import Deadline
@@ -30,8 +44,9 @@ from chatplatform.tenancy import current_tenant
 from conversations.gateway import config, gateway
 from conversations.guards import bulkhead, circuit
 from conversations.services.attempts import ProviderCall
+from conversations.services.spending import Allowance
 from conversations.streaming.writer import ReplyWriter
-from conversations.vocabulary import CallOutcome, ResetReason
+from conversations.vocabulary import ResetReason
 
 log = structlog.get_logger("conversations.calling")
 # Failures that speak against the model. A refused request or key is about the request or the key; a 429 is about
@@ -40,30 +55,47 @@ AGAINST_THE_MODEL = {
     ErrorKind.TIMEOUT, ErrorKind.SERVER_ERROR, ErrorKind.OVERLOADED, ErrorKind.CONNECTION_LOST,
     ErrorKind.TRUNCATED, ErrorKind.MALFORMED_RESPONSE,
 }  # fmt: skip
-NOT_ASKED = (errors.NotConfigured, errors.CircuitOpen, errors.NoPlace)
+NOT_ASKED = (errors.NotConfigured, errors.CircuitOpen, errors.NoPlace, errors.OverBudget)
+MOST_BYTES_TO_A_TOKEN = 8  # on average over an answer
 HUNG_UP = ("first_token", "inter_token", "total")  # phases of a time-out at which we did not wait any longer
 
 
 @dataclass(slots=True)
 class _Open:
-    """The call under way. Times are on the monotonic clock."""
+    """The call under way. Times are on the monotonic clock. `texts` pieces of an answer came, `length` bytes in all."""
 
     model: ModelRef
+    granted: NextCall
     permit: Permit | None
     started_at: datetime
     began: float
     heard: bool = False
     first_text: float | None = None
+    texts: int = 0
+    length: int = 0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether more came than the call may have. Never too early: a piece is a token at least, and a token has but a
+        few bytes."""
+        return max(self.texts, self.length // MOST_BYTES_TO_A_TOKEN) > self.granted.max_tokens
+
+    def count(self, event: TextDelta | ReasoningDelta) -> None:
+        self.texts += 1
+        self.length += utf8_length(event.text)
 
 
 class Calls:
     """See above. `made` has the calls that are over, in their order."""
 
-    def __init__(self, request: CompletionRequest, writer: ReplyWriter, deadline: Deadline) -> None:
+    def __init__(
+        self, request: CompletionRequest, writer: ReplyWriter, deadline: Deadline, allowance: Allowance
+    ) -> None:
         self.deadline = deadline
         self.made: list[ProviderCall] = []
         self.first_token_at: datetime | None = None
-        self._request, self._writer = request, writer
+        self.cut_at: int | None = None  # tokens, where the last answer was shorter than asked for
+        self._request, self._writer, self._allowance = request, writer, allowance
         self._open: _Open | None = None
 
     @property
@@ -73,8 +105,8 @@ class Calls:
 
     @property
     def cost(self) -> Decimal:
-        """US dollars: each call at its own model's price."""
-        return sum((call.cost for call in self.made), Decimal(0))
+        """What the tenant pays, in US dollars: each call at its own model's price."""
+        return sum((call.charged for call in self.made), Decimal(0))
 
     @property
     def model(self) -> ModelRef:
@@ -88,12 +120,13 @@ class Calls:
             if self.deadline.passed:
                 raise _total(model)
             if model.provider == LOCAL.provider:
-                return await self._watched(model, None)
+                return await self._watched(model, await self._hold(model), None)
             if not config().is_configured(model.provider):
                 raise errors.NotConfigured(provider=model.provider, model=model.name)
             circuit(model).check()  # an open circuit needs no place
+            granted = await self._hold(model)
             async with self._place(model):
-                return await self._watched(model, await circuit(model).enter())
+                return await self._watched(model, granted, await circuit(model).enter())
         except CircuitOpen as error:
             failure: errors.ProviderError = errors.CircuitOpen(
                 provider=model.provider, model=model.name, retry_after=error.retry_after
@@ -102,6 +135,12 @@ class Calls:
             failure = error
         self._skipped(model, failure)
         raise failure
+
+    async def _hold(self, model: ModelRef) -> NextCall:
+        """The call as the budget allows it. Raises errors.OverBudget."""
+        granted = await self._allowance.hold(model, self._request, self.made)
+        self.cut_at = granted.max_tokens if granted.max_tokens < (self._request.max_tokens or 0) else None
+        return granted
 
     @asynccontextmanager
     async def _place(self, model: ModelRef) -> AsyncIterator[None]:
@@ -117,11 +156,11 @@ class Calls:
                 raise errors.NoPlace(provider=model.provider, model=model.name) from None
             yield
 
-    async def _watched(self, model: ModelRef, permit: Permit | None) -> Finished:
+    async def _watched(self, model: ModelRef, granted: NextCall, permit: Permit | None) -> Finished:
         """Make the call, and write down how it ended."""
         if self._writer.text:
             self._writer.restart(ResetReason.FAILOVER)
-        self._open = _Open(model, permit, timezone.now(), time.monotonic())
+        self._open = _Open(model, granted, permit, timezone.now(), time.monotonic())
         try:
             finished = await self._stream(self._open)
         except errors.ProviderError as error:
@@ -140,7 +179,7 @@ class Calls:
         self._close(
             CallOutcome.COMPLETED,
             True,
-            finished.usage,
+            self._estimate() if finished.usage_estimated else finished.usage,
             estimated=finished.usage_estimated,
             finish_reason=str(finished.finish_reason),
         )
@@ -148,19 +187,37 @@ class Calls:
 
     async def _stream(self, call: _Open) -> Finished:
         timeouts = Timeouts(settings.FIRST_TOKEN_TIMEOUT, settings.INTER_TOKEN_TIMEOUT, self.deadline.left)
-        request = replace(self._request, model=call.model)
+        request = replace(self._request, model=call.model, max_tokens=call.granted.max_tokens)
         async with aclosing(gateway().stream_batches(request, timeouts=timeouts)) as batches:
             async for batch in batches:
                 if not call.heard:
                     call.heard = True
                     if call.permit:
                         call.permit.answering()
-                for event in batch:
-                    if isinstance(event, TextDelta):
-                        self._take(call, event.text)
-                    elif isinstance(event, Finished):
+                for place, event in enumerate(batch, start=1):
+                    if isinstance(event, Finished):
                         return event
+                    if isinstance(event, TextDelta | ReasoningDelta):
+                        call.count(event)
+                        if call.is_over:
+                            return await self._cut(call, batch[place:], batches)
+                        if isinstance(event, TextDelta):
+                            self._take(call, event.text)
         raise errors.Truncated(provider=call.model.provider, model=call.model.name)
+
+    async def _cut(self, call: _Open, batch: Batch, batches: AsyncIterator[Batch]) -> Finished:
+        """The provider says more than it may: nothing more is shown. For a moment the rest is read, for the usage that
+        comes at its end; then the provider is told to stop.
+        """
+        log.warning("answer_cut", provider=call.model.provider, model=call.model.name)
+        self.cut_at = call.granted.max_tokens
+        ending = None
+        with suppress(TimeoutError, errors.ProviderError):
+            async with asyncio.timeout(settings.BUDGET_DRAIN_SECONDS):
+                ending = await _drained(call, batch, batches)
+        return replace(
+            ending or Finished(FinishReason.STOP, Usage(), True), finish_reason=FinishReason.LENGTH
+        )
 
     def _take(self, call: _Open, text: str) -> None:
         if call.first_text is None:
@@ -215,9 +272,11 @@ class Calls:
             status=status,
             finish_reason=finish_reason,
             usage=usage,
-            cost=pricing.cost(call.model, usage),
+            rate=self._allowance.rate(call.model, usage.input_tokens),
             estimated=estimated,
         )
+        worst = call.granted.worst
+        budgets.note_overrun(worst, Amount(made.charged, usage.input_tokens + usage.output_tokens))
         self._keep(made)
 
     def _skipped(self, model: ModelRef, error: errors.ProviderError) -> None:
@@ -234,9 +293,22 @@ class Calls:
 
     def _estimate(self) -> Usage:
         """What was sent, and what has been received since."""
-        return Usage(
-            input_tokens=estimate_prompt(self._request), output_tokens=estimate_tokens(self._writer.text)
-        )
+        call = self._open
+        assert call is not None
+        return estimate_call(self._request, call.model, call.texts, call.length)
+
+
+async def _drained(call: _Open, batch: Batch | None, batches: AsyncIterator[Batch]) -> Finished | None:
+    """The end of an answer, if it comes before too much more of it does."""
+    most = call.texts + settings.BUDGET_DRAIN_TOKENS
+    while batch is not None and call.texts <= most:
+        for event in batch:
+            if isinstance(event, Finished):
+                return event
+            if isinstance(event, TextDelta | ReasoningDelta):
+                call.count(event)
+        batch = await anext(batches, None)
+    return None
 
 
 def _total(model: ModelRef) -> errors.ProviderTimeout:

@@ -97,11 +97,11 @@ async def _settle(reply: Reply, outcome: Outcome) -> dict[str, Any] | None:
 
 
 async def _keep_calls(reply: Reply, outcome: Outcome) -> None:
-    """Record the calls of an attempt that settles nothing: they were made, and may be billed."""
+    """Book the calls of an attempt that settles nothing: they were made, and may be billed."""
     try:
-        await jobs.in_thread(attempts.record, reply.pk, reply.attempt, outcome.calls)
+        await jobs.in_thread(attempts.record, reply, outcome.calls)
     except Exception as error:  # the database is away, say; the reply is in other hands all the same
-        calls = [f"{call.model} {call.outcome} {call.cost}" for call in outcome.calls]
+        calls = [f"{call.model} {call.outcome} {call.charged}" for call in outcome.calls]
         log.warning("calls_not_recorded", reply=str(reply.pk), calls=calls, error=type(error).__name__)
 
 
@@ -112,7 +112,7 @@ async def _attempt(begun: Begun, writer: ReplyWriter, hold: Hold) -> Outcome:
     try:
         if hold.stopped is Stop.CANCELLED:
             return Outcome(ReplyStatus.CANCELLED, finish_reason="cancelled")
-        turn = await prepare(begun.reply, begun.said, writer, begun.knows)
+        turn = await prepare(begun.reply, begun.said, writer, begun.knows, begun.held)
         return await _ask_until_stopped(turn, hold)
     except Problem as problem:
         return failed(str(problem.code), problem.detail)

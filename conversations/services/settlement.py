@@ -10,6 +10,8 @@ from typing import Any
 
 from django.utils import timezone
 
+from billing import pricing
+from billing.services import budgets, thresholds
 from chatplatform.llm.types import ModelRef, Usage
 from chatplatform.tenancy import current_tenant
 from conversations import selectors
@@ -20,12 +22,10 @@ from conversations.vocabulary import ReplyStatus
 from tenants import selectors as tenants
 from tenants import throttling
 
-SMALLEST_COST = Decimal(1).scaleb(-9)  # what the column keeps
-
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a reply ended. `text` is what was shown; `cost` is in US dollars."""
+    """How a reply ended. `text` is what was shown; `cost` is what the tenant pays, in US dollars."""
 
     status: ReplyStatus
     text: str = ""
@@ -56,15 +56,18 @@ def settle(reply: Reply, outcome: Outcome) -> dict[str, Any] | None:
     ended.cached_input_tokens = outcome.usage.cached_input_tokens
     ended.cache_write_input_tokens = outcome.usage.cache_write_input_tokens
     ended.output_tokens = outcome.usage.output_tokens
-    ended.cost_usd = outcome.cost.quantize(SMALLEST_COST)
+    ended.cost_usd = pricing.exact(outcome.cost)
     ended.sources, ended.degraded, ended.notice = outcome.sources, outcome.degraded, outcome.notice
     ended.error_code, ended.error_detail = outcome.error_code, outcome.error_detail
     ended.configuration = outcome.configuration
     ended.first_token_at, ended.completed_at = outcome.first_token_at, timezone.now()
-    calls = attempts.rows(reply.pk, reply.attempt, outcome.calls)
-    if not statements.settle(ended, outcome.text, calls):
+    account = attempts.account(reply)
+    settled = statements.settle(ended, outcome.text, account, attempts.rows(account, outcome.calls))
+    if settled is None:
         return None
+    state = tenants.state(current_tenant().id)
+    thresholds.note(account.day, budgets.limits_of(state.configuration), settled)
     tokens = outcome.usage.input_tokens + outcome.usage.output_tokens
-    throttling.correct(tenants.state(current_tenant().id), reply.pk, tokens)
+    throttling.correct(state, reply.pk, tokens)
     ended.message = Message(id=reply.pk, content=outcome.text)
     return selectors.reply_as_json(ended)

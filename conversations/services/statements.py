@@ -13,14 +13,16 @@ from functools import cache
 from typing import Any, TypeVar
 from uuid import UUID
 
-import orjson
 from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, connections, router
 from django.db.models import Model
 
+from billing.services import budgets
+from billing.services.budgets import NOTHING, Account, Amount, Settled
+from billing.services.metering import Row
 from chatplatform.llm.types import ChatMessage
 from chatplatform.postgres.prepared import Statement
-from conversations.models import Conversation, Message, ProviderAttempt, Reply
+from conversations.models import Conversation, Message, Reply
 
 M = TypeVar("M", bound=Model)
 
@@ -43,8 +45,10 @@ WITH locked AS MATERIALIZED (
 SELECT begun.user_message_id, begun.conversation_id, begun.status, begun.attempt, begun.options,
     begun.created_at, begun.started_at,
     conversation.model, conversation.fallback_model, conversation.temperature, conversation.system_prompt,
-    said.roles, said.contents, begun.cancel_requested, EXISTS (SELECT FROM conversations_chunk)
+    conversation.contact_id, said.roles, said.contents, begun.cancel_requested,
+    EXISTS (SELECT FROM conversations_chunk), hold.usd, hold.tokens
 FROM begun
+LEFT JOIN billing_hold AS hold ON hold.reply = %(reply)s AND hold.attempt = begun.attempt
 JOIN conversations_conversation AS conversation ON conversation.id = begun.conversation_id
 CROSS JOIN LATERAL (
     SELECT array_agg(newest.role ORDER BY newest.id), array_agg(newest.content ORDER BY newest.id)
@@ -56,11 +60,10 @@ CROSS JOIN LATERAL (
 ) AS said (roles, contents)
 """)
 OF_REPLY = ("user_message_id", "conversation_id", "status", "attempt", "options", "created_at", "started_at")
-OF_CONVERSATION = ("model", "fallback_model", "temperature", "system_prompt")
+OF_CONVERSATION = ("model", "fallback_model", "temperature", "system_prompt", "contact_id")
 
-CALL = ", ".join(str(field.column) for field in ProviderAttempt._meta.concrete_fields)
 # Writes the end of a reply, if this attempt is still the newest, and notes that only its last event is left to do.
-# The calls that were made are recorded in any case.
+# The calls that were made are booked, and their hold is given up, in any case.
 SETTLE = Statement(f"""
 WITH ended AS (
     UPDATE conversations_reply
@@ -74,13 +77,9 @@ WITH ended AS (
     RETURNING message_id
 ), said AS (
     UPDATE conversations_message SET content = %(content)s FROM ended WHERE id = ended.message_id
-), recorded AS (
-    INSERT INTO conversations_providerattempt ({CALL})
-    SELECT {CALL} FROM jsonb_populate_recordset(NULL::conversations_providerattempt, %(calls)s::jsonb)
-    ON CONFLICT DO NOTHING
-)
-SELECT public.settle_work(message_id, %(seconds)s) FROM ended
-""")  # noqa: S608 (names of columns, no values)
+), {budgets.SETTLE}
+SELECT public.settle_work(message_id, %(seconds)s), {budgets.SPENT} FROM ended
+""")  # noqa: S608 (no values)
 SETTLED = (
     "status finish_reason model provider input_tokens cached_input_tokens cache_write_input_tokens output_tokens "
     "cost_usd sources degraded notice error_code error_detail configuration first_token_at completed_at"
@@ -116,12 +115,14 @@ SELECT public.hand_back_work(%(reply)s, %(attempt)s)
 @dataclass(frozen=True, slots=True)
 class Begun:
     """An attempt that has begun: its reply with the conversation (what a prompt needs of it), what was said up to
-    the question, oldest first, whether somebody wants it stopped, and whether there is knowledge to look into."""
+    the question, oldest first, whether somebody wants it stopped, whether there is knowledge to look into, and what
+    is held for this attempt."""
 
     reply: Reply
     said: list[ChatMessage]
     cancelled: bool
     knows: bool
+    held: Amount = NOTHING
 
 
 def begin(reply_id: UUID, holder: str) -> Begun | None:
@@ -135,7 +136,7 @@ def begin(reply_id: UUID, holder: str) -> Begun | None:
         return None
     row = rows[0]
     split = len(OF_REPLY) + len(OF_CONVERSATION)
-    roles, contents, cancelled, knows = row[split:]
+    roles, contents, cancelled, knows, usd, tokens = row[split:]
     conversation = _instance(Conversation, OF_CONVERSATION, row[len(OF_REPLY) : split])
     reply = _instance(Reply, OF_REPLY, row[: len(OF_REPLY)])
     reply.message_id, conversation.pk, reply.conversation = reply_id, reply.conversation_id, conversation
@@ -144,22 +145,20 @@ def begin(reply_id: UUID, holder: str) -> Begun | None:
         for role, content in zip(roles, _read(Message, "content", contents), strict=True)
         if content
     ]
-    return Begun(reply, said, cancelled, knows)
+    held = NOTHING if usd is None else Amount(usd, tokens)
+    return Begun(reply, said, cancelled, knows, held)
 
 
-def settle(reply: Reply, content: str, calls: Sequence[ProviderAttempt] = ()) -> bool:
-    """Write the end of a reply as the instance has it, and the calls that were made for it.
+def settle(reply: Reply, content: str, account: Account, entries: Sequence[Row] = ()) -> Settled | None:
+    """Write the end of a reply as the instance has it, and book the calls that were made for it.
 
-    False if a newer attempt has taken over, or it had ended.
+    None if a newer attempt has taken over, or it had ended.
     """
     values = _as_stored(reply, SETTLED)
     values |= {"message_id": reply.pk, "attempt": reply.attempt, "seconds": settings.LEASE_SECONDS}
-    values["calls"] = orjson.dumps([_columns(call) for call in calls], default=str).decode()
-    return bool(_rows(SETTLE, {**values, "content": _sealed(content)}))
-
-
-def _columns(instance: Model) -> dict[str, Any]:
-    return {str(field.column): getattr(instance, field.attname) for field in instance._meta.concrete_fields}
+    values |= budgets.settle_values(account, entries)
+    rows = _rows(SETTLE, {**values, "content": _sealed(content)})
+    return Settled(*rows[0][1:]) if rows else None
 
 
 def checkpoint(texts: Collection[tuple[UUID, int, str]]) -> None:

@@ -1,4 +1,4 @@
-"""Writes what accepting a message writes, in one statement: five tables, one round trip.
+"""Writes what accepting a message writes, in one statement: seven tables, one round trip.
 
 The models' own way is seven statements, and most of the time of accepting a message. Here the database learns in one go
 what the models would have told it; every column that is not named gets its field's default, and sealed text goes
@@ -10,10 +10,12 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from django.db import connection, models
+from django.db import DatabaseError, connection, models
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
+from billing.services import budgets
+from billing.services.budgets import Account, Amount, Limits, OverBudget
 from chatplatform.postgres.prepared import Statement
 from conversations.models import Conversation, Message, Reply
 from conversations.vocabulary import ConversationStatus, Role
@@ -29,17 +31,20 @@ WITH conversation AS (
 ),
 said AS ({said}),
 answer AS ({answer}),
-reply AS ({reply})
-SELECT public.add_work(%(answer)s)
+reply AS ({reply} RETURNING message_id),
+{hold}
+SELECT public.add_work(%(answer)s), {or_refuse}
 """
 
 
-def store(said: Message, answer: Message, options: dict[str, Any]) -> None:
-    """Store a user's message, the empty one that will be its answer, the reply to be (`queued`) and its work row, and
-    note on the conversation that something was said, which opens a resolved one.
+def store(
+    said: Message, answer: Message, options: dict[str, Any], account: Account, amount: Amount, limits: Limits
+) -> None:
+    """Store a user's message, the empty one that will be its answer, the reply to be (`queued`), its work row and the
+    hold for its first call, and note on the conversation that something was said, which opens a resolved one.
 
-    One transaction, or part of the caller's. Raises IntegrityError: a reply is running in this conversation, or it
-    has a message with this `client_id`.
+    One transaction, or part of the caller's. Raises OverBudget, or IntegrityError: a reply is running in this
+    conversation, or it has a message with this `client_id`.
     """
     values = {
         "now": said.created_at,
@@ -50,8 +55,15 @@ def store(said: Message, answer: Message, options: dict[str, Any]) -> None:
         "nothing": _sealed(answer.content),
         "client_id": said.client_id,
         "options": Jsonb(options),
+        **budgets.hold_values(account, amount, limits),
     }
-    _statement().run(values)
+    try:
+        with budgets.savepoint():
+            _statement().run(values)
+    except DatabaseError as error:
+        if budgets.refused(error):
+            raise OverBudget from error
+        raise
 
 
 def _sealed(text: str) -> Any:
@@ -82,6 +94,8 @@ def _statement() -> Statement:
             content="%(nothing)s",
             created_at=now,
         ),
+        hold=budgets.HOLD_FIRST,
+        or_refuse=budgets.OR_REFUSE,
         reply=_insert(
             Reply,
             message_id="%(answer)s",

@@ -2,16 +2,16 @@
 
 The order of a turn, and where capabilities to come take their place:
 
-1. accept:   access, content and model checked → [input guardrails] → rate limits → [budget hold] → rows → job
+1. accept:   access, content and model checked → [input guardrails] → rate limits → rows with the budget hold → job
 2. generate: lease → prompt ([memory], retrieval, [experiment's variant]) → [caches] → gateway → [tools]
              → [output guardrails] → event log
-3. settle:   reply, work row, calls, [usage ledger, hold settled] in one transaction → rate limits put right
-             → last event
+3. settle:   reply, work row, usage ledger, hold settled in one transaction → rate limits put right → last event
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC
 from typing import Any
 from uuid import UUID
 
@@ -21,15 +21,17 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 from psycopg.errors import UniqueViolation
 
+from billing.services import budgets, clamping
+from billing.services.budgets import Account
+from billing.services.clamping import NextCall
 from chatplatform import jobs, tenancy
 from chatplatform.api.problem import Code, Problem
-from chatplatform.llm.tokens import estimate_tokens
 from chatplatform.observability.context import request_id
 from chatplatform.tenancy import current_tenant
 from conversations import selectors
 from conversations.gateway import checked_model
 from conversations.models import Message, Reply, Work
-from conversations.services import access, storing
+from conversations.services import access, holds, spending, storing
 from conversations.services import content as contents
 from conversations.streaming import announcement, event_log, events
 from conversations.streaming.events import Event
@@ -37,7 +39,6 @@ from conversations.vocabulary import Role
 from tenants import control, throttling
 from tenants import selectors as tenants
 from tenants.auth.principal import Principal
-from tenants.selectors import TenantState
 
 log = structlog.get_logger("conversations.turns")
 GENERATE = "conversations.generate_reply"
@@ -50,9 +51,11 @@ class Options:
     use_cache: bool = True
     max_tokens: int | None = None
     tools: tuple[str, ...] = ()
+    clamped: bool = False  # `max_tokens` is what the budget had left
 
     def as_json(self) -> dict[str, Any]:
-        return {"use_cache": self.use_cache, "max_tokens": self.max_tokens, "tools": list(self.tools)}
+        asked = {"use_cache": self.use_cache, "max_tokens": self.max_tokens, "tools": list(self.tools)}
+        return asked | {"clamped": True} if self.clamped else asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,18 +86,25 @@ def accept(
     """Store a message and the reply to be, in one transaction, and have the reply generated once it commits.
 
     The same `client_id` again gives what was accepted then. `origin` names the socket that sent it, which is not
-    told of its own message. Raises Problem: `not_found`, content, model, `rate_limited`, `reply_in_progress`.
+    told of its own message. Raises Problem: `not_found`, content, model, `rate_limited`, `budget_exceeded`,
+    `reply_in_progress`.
     """
-    model, contact_id = access.speaking_in(principal, conversation_id)
+    speaking = access.speaking_in(principal, conversation_id)
     text = contents.checked(content)
     about: Any = {"conversation_id": conversation_id, "created_at": timezone.now()}
     said = Message(role=Role.USER, content=text, client_id=client_id, **about)
     answer = Message(role=Role.ASSISTANT, **about)
     try:
         state = tenants.state(current_tenant().id)
-        checked_model(model or state.configuration.primary_model, state.configuration.allowed_models)
-        headers = _admit(state, contact_id, said, answer, options)
-        return _store(said, answer, options, origin, headers)
+        name = speaking.model or state.configuration.primary_model
+        model = checked_model(name, state.configuration.allowed_models)
+        call = spending.first_call(state, speaking, text, model, options.max_tokens)
+        admitted = throttling.admit(state, speaking.contact_id, answer.id, call.worst.tokens)
+        headers = throttling.headers(admitted)
+        account = Account(
+            answer.id, 1, conversation_id, speaking.contact_id, said.created_at.astimezone(UTC).date()
+        )
+        return _store(said, answer, options, origin, headers, call, account)
     except (Problem, IntegrityError) as error:
         if client_id is not None and (earlier := _earlier(conversation_id, client_id)):
             return earlier
@@ -114,24 +124,28 @@ def _earlier(conversation_id: UUID, client_id: str) -> Accepted | None:
     return Accepted(said, said.answer.pk, repeated=True) if said else None
 
 
-def _admit(
-    state: TenantState, contact_id: UUID | None, said: Message, answer: Message, options: Options
-) -> dict[str, str]:
-    """Raises Problem `rate_limited`. Tokens are held for what is known, and put right when the reply ends."""
-    configuration = state.configuration
-    sent = estimate_tokens(configuration.system_prompt) + estimate_tokens(said.content)
-    most = configuration.max_tokens_per_response
-    decision = throttling.admit(state, contact_id, answer.id, sent + min(options.max_tokens or most, most))
-    return throttling.headers(decision)
-
-
 def _store(
-    said: Message, answer: Message, options: Options, origin: str, headers: dict[str, str]
+    said: Message,
+    answer: Message,
+    options: Options,
+    origin: str,
+    headers: dict[str, str],
+    call: NextCall,
+    account: Account,
 ) -> Accepted:
+    """Write it down, with the hold for the first call or for as long an answer as the budget has room for."""
+    state = tenants.state(current_tenant().id)
+    limits = budgets.limits_of(state.configuration)
+
+    def store(wanted: NextCall) -> None:
+        shorter = wanted.max_tokens < call.max_tokens
+        held = replace(options, max_tokens=wanted.max_tokens, clamped=True) if shorter else options
+        storing.store(said, answer, held.as_json(), account, wanted.worst, limits)
+
     try:
-        storing.store(said, answer, options.as_json())
+        clamping.take(store, call, account, limits, free=holds.return_dead)
     except Exception:
-        throttling.correct(tenants.state(current_tenant().id), answer.id, 0)
+        throttling.correct(state, answer.id, 0)
         raise
     accepted = Accepted(said, answer.id, headers=headers)
     transaction.on_commit(lambda: _hand_over(accepted, origin))

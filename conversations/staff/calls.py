@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from conversations.models import ProviderAttempt
-from conversations.vocabulary import CallOutcome
+from billing.models import LedgerEntry
+from billing.vocabulary import CallOutcome, EntryKind
 
 COLOURS = {"completed": "success", "failed": "danger", "cancelled": "warning", "skipped": "default"}
 PHASES = {
@@ -39,12 +39,13 @@ class Call:
 def calls_of(replies: Iterable[UUID]) -> Mapping[UUID, Sequence[Call]]:
     """The calls of each of these replies, in their order. One query."""
     found: dict[UUID, list[Call]] = defaultdict(list)
-    for row in ProviderAttempt.objects.filter(reply_id__in=list(replies)).order_by("attempt", "sequence"):
-        found[row.reply_id].append(_call(row))
+    calls = LedgerEntry.objects.filter(reply__in=list(replies), kind=EntryKind.CALL)
+    for row in calls.order_by("attempt", "sequence"):
+        found[row.reply].append(_call(row))
     return found
 
 
-def _call(row: ProviderAttempt) -> Call:
+def _call(row: LedgerEntry) -> Call:
     counted = row.input_tokens or row.output_tokens
     asked = row.outcome != CallOutcome.SKIPPED
     return Call(
@@ -58,11 +59,11 @@ def _call(row: ProviderAttempt) -> Call:
         total=_span(row.total_ms) if asked else "",
         tokens=f"{row.input_tokens:,} in, {row.output_tokens:,} out" if counted else "",
         estimated=row.estimated,
-        cost=(f"${row.cost_usd.normalize():f}" if row.cost_usd else "$0") if asked else "",
+        cost=(f"${row.charged_usd.normalize():f}" if row.charged_usd else "$0") if asked else "",
     )
 
 
-def _why(row: ProviderAttempt) -> str:
+def _why(row: LedgerEntry) -> str:
     """`overloaded (HTTP 503)`, `timeout: no first token`; nothing for a call that went well."""
     text = row.error.replace("_", " ")
     if row.phase:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import date
 from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
@@ -13,9 +14,10 @@ import pytest
 from django.test.utils import override_settings
 
 from billing import pricing
+from billing.services.budgets import Account, Amount, Limits
 from chatplatform import tenancy
 from chatplatform.llm.catalog import LOCAL, resolve
-from chatplatform.llm.tokens import estimate_tokens
+from chatplatform.llm.tokens import count_pieces
 from chatplatform.llm.types import ChatMessage, CompletionRequest, ModelRef, Usage
 from chatplatform.resilience.circuit_breaker import CircuitState
 from chatplatform.resilience.deadline import Deadline
@@ -25,6 +27,7 @@ from conversations import gateway, guards
 from conversations.services.asking import BUILT_IN_ANSWERED, Turn, ask, ended
 from conversations.services.calling import Calls
 from conversations.services.settlement import Outcome
+from conversations.services.spending import Allowance
 from conversations.streaming.writer import ReplyWriter
 from conversations.vocabulary import ReplyStatus, ResetReason
 
@@ -84,9 +87,15 @@ def turn(*models: str, seconds: float = 15, content: str = "Hello", degrade: boo
     writer = Writer()
     return Turn(
         reply_id=UUID(writer.reply_id), conversation_id=uuid4(), attempt=1, request=request, models=refs,
-        configuration=1, writer=writer, calls=Calls(request, writer, Deadline.after(seconds)),
+        configuration=1, writer=writer, calls=Calls(request, writer, Deadline.after(seconds), plenty()),
         last_resort=LOCAL if degrade else None,
     )  # fmt: skip
+
+
+def plenty() -> Allowance:
+    """More is held than any of these turns will ask for."""
+    account = Account(uuid4(), 1, uuid4(), None, date(2026, 1, 1))
+    return Allowance(account, Limits(), pricing.current(), Decimal(0), Amount(Decimal(1000), 10**9))
 
 
 def restarts(of: Turn) -> list[ResetReason]:
@@ -224,10 +233,10 @@ async def test_each_call_is_paid_at_its_own_price(simulator: Simulator) -> None:
     simulator.control(faults=["drop@20"], tokens=40, tps=400)
     outcome = await ask(turn("gpt-4o", "anthropic/claude-haiku-4-5"))
     first, second = outcome.calls
-    assert first.cost == pricing.cost(ModelRef("openai", "gpt-4o"), first.usage) > 0
-    assert second.cost == pricing.cost(ModelRef("anthropic", "claude-haiku-4-5"), second.usage) > 0
+    assert first.charged == pricing.cost(ModelRef("openai", "gpt-4o"), first.usage) > 0
+    assert second.charged == pricing.cost(ModelRef("anthropic", "claude-haiku-4-5"), second.usage) > 0
     assert (first.estimated, second.estimated) == (True, False)
-    assert outcome.cost == first.cost + second.cost != pricing.cost(second.model, outcome.usage)
+    assert outcome.cost == first.charged + second.charged != pricing.cost(second.model, outcome.usage)
     consistent(outcome)
 
 
@@ -264,7 +273,7 @@ async def test_a_cancelled_call_is_recorded_and_paid(simulator: Simulator) -> No
     asked = turn("gpt-4o", content="[[sim: tps=50 tokens=400]]")
     asking = asyncio.create_task(ask(asked))
     await soon(lambda: len(asked.writer.text) > 20)
-    shown = estimate_tokens(asked.writer.text)
+    shown = count_pieces([asked.writer.text])
     asking.cancel()
     await asyncio.gather(asking, return_exceptions=True)
     outcome = ended(asked, ReplyStatus.CANCELLED, "cancelled")

@@ -11,6 +11,10 @@ import pytest
 from django.db import connection, models
 from django.utils import timezone
 
+from billing.models import LedgerEntry
+from billing.pricing import Price
+from billing.services.metering import Rate
+from billing.vocabulary import CallOutcome
 from chatplatform import tenancy
 from chatplatform.llm.types import ModelRef, Usage
 from chatplatform.postgres.at_commit import write_pending
@@ -18,11 +22,10 @@ from chatplatform.postgres.models import uuid7
 from chatplatform.postgres.router import home_of
 from chatplatform.tenancy import Home
 from chatplatform.testing.audit import written
-from conversations.models import Conversation, Feedback, Message, ProviderAttempt, Reply, Work
+from conversations.models import Conversation, Feedback, Message, Reply, Work
 from conversations.services import attempts
 from conversations.services.attempts import ProviderCall
 from conversations.staff import listing, views
-from conversations.vocabulary import CallOutcome
 from tenants import audit
 from tenants.models import AuditEntry, Contact, Tenant
 from tenants.selectors import TenantState
@@ -324,10 +327,11 @@ def test_every_call_to_a_model_is_shown(looker: Console, acme: TenantState, glob
     conversation = talk(acme, "Hello?")
     reply = answered(acme, conversation, "Here.", attempt=2)
     usage = Usage(input_tokens=1200, output_tokens=34)
+    rate = Rate(Price(None, Decimal("2.3"), Decimal(0), Decimal(0), Decimal(10)))
     calls = [
         ProviderCall(
             ModelRef("openai", "gpt-4o"), CallOutcome.FAILED, timezone.now(), 30_040, error="timeout",
-            phase="first_token", usage=usage, cost=Decimal("0.0031"), estimated=True,
+            phase="first_token", usage=usage, rate=rate, estimated=True,
         ),
         ProviderCall(
             ModelRef("openai", "gpt-4o"), CallOutcome.FAILED, timezone.now(), 80, error="overloaded", status=503
@@ -336,12 +340,13 @@ def test_every_call_to_a_model_is_shown(looker: Console, acme: TenantState, glob
     ]  # fmt: skip
     last = ProviderCall(ModelRef("llama", "<b>"), CallOutcome.COMPLETED, timezone.now(), 900, 120)
     with tenancy.in_tenant(acme.ref):
-        attempts.record(reply.pk, 1, calls)
-        attempts.record(reply.pk, 1, calls)  # once more changes nothing
-        attempts.record(reply.pk, 2, [last])
-        assert ProviderAttempt.objects.count() == 4
+        attempts.record(reply, [last])
+        reply.attempt = 1
+        attempts.record(reply, calls)
+        attempts.record(reply, calls)  # once more changes nothing
+        assert LedgerEntry.objects.count() == 4
     with tenancy.in_tenant(globex.ref):
-        assert ProviderAttempt.objects.count() == 0
+        assert LedgerEntry.objects.count() == 0
     html = " ".join(looker.text(f"conversations/acme/{conversation.id}/").split())
     for shown in (
         "4 calls to models", "timeout: no first token", "30.0 s", "1,200 in, 34 out", "estimated", "$0.0031",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -11,6 +12,7 @@ from django.db.transaction import atomic
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from billing.services.budgets import Account, Amount, Limits
 from chatplatform import tenancy
 from conversations.models import Conversation, Message, Reply, Work
 from conversations.services import conversations, storing
@@ -38,7 +40,8 @@ def by_statement(conversation: Conversation, client_id: str | None) -> tuple[Mes
     about: Any = {"conversation": conversation, "created_at": timezone.now()}
     said = Message(role=Role.USER, content=TEXT, client_id=client_id, **about)
     answer = Message(role=Role.ASSISTANT, **about)
-    storing.store(said, answer, OPTIONS)
+    account = Account(answer.id, 1, conversation.id, None, said.created_at.date())
+    storing.store(said, answer, OPTIONS, account, Amount(Decimal("0.5"), 9), Limits())
     return said, answer
 
 

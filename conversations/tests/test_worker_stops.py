@@ -111,9 +111,7 @@ async def test_what_does_not_end_in_time_another_worker_goes_on_with(stage: Stag
     assert began_again - told_at < 0.3 + 3.0  # long before the lease would have run out
     assert (stored["status"], stored["attempts"]) == ("completed", 2)
     assert under_way.over_ws.resets == under_way.over_sse.resets == ["restart"]
-    called = (
-        "SELECT attempt, outcome, estimated FROM conversations_providerattempt WHERE reply_id = %s ORDER BY 1"
-    )
+    called = "SELECT attempt, outcome, estimated FROM billing_ledgerentry WHERE reply = %s ORDER BY 1"
     assert stage.rows(called, under_way.reply_id) == [(1, "cancelled", True), (2, "completed", False)]
 
 

@@ -63,7 +63,7 @@ def compose(prompt: Prompt, defaults: Settings, number: int) -> Answer:
     settings = for_request(defaults, prompt.model, prompt.question)
     tool = bool(settings.tool) and settings.tool in prompt.tools
     words = signed(number, settings.tokens) if settings.signed else _words(prompt, settings)
-    limit = prompt.max_tokens
+    limit = None if settings.limitless else prompt.max_tokens
     cut = not tool and limit is not None and len(words) > limit
     tokens = () if tool else tuple(words[:limit] if cut else words)
     finish = "tool_calls" if tool else settings.finish or ("length" if cut else "stop")

@@ -68,7 +68,8 @@ class Settings:
     ``cache_write`` are parts of the prompt that the usage reports as cached. ``tool`` makes the model call
     that tool with the JSON ``arguments``. ``chunk`` cuts the body into pieces of that many bytes, through
     the middle of lines and characters. With ``signed`` (1), every token names the request and its place in
-    the answer, and nothing else: ``17.0 17.1 17.2``.
+    the answer, and nothing else: ``17.0 17.1 17.2``. With ``limitless`` (1), an answer is as long as it is, whatever
+    the request allows.
     """
 
     ttft: float = 0.0
@@ -84,6 +85,7 @@ class Settings:
     arguments: str = "{}"
     chunk: int = 0
     signed: int = 0
+    limitless: int = 0
 
     def updated(self, values: Mapping[str, Any]) -> Self:
         """A copy with these values, converted to their types. Raises ``ValueError`` for what does not

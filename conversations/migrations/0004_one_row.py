@@ -9,7 +9,7 @@ TAKE = "ALTER FUNCTION public.take_work(uuid, text, double precision)"
 
 
 class Migration(migrations.Migration):
-    dependencies = [("conversations", "0004_hand_back")]
+    dependencies = [("conversations", "0003_hand_back")]
 
     operations = [
         migrations.RunSQL(f"{TAKE} ROWS 1", f"{TAKE} ROWS 1000", hints={"home": "shared"}),

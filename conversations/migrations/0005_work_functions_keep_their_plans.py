@@ -23,6 +23,6 @@ def change(function: str) -> migrations.RunSQL:
 
 
 class Migration(migrations.Migration):
-    dependencies = [("conversations", "0005_one_row")]
+    dependencies = [("conversations", "0004_one_row")]
 
     operations = [change(function) for function in FUNCTIONS]

@@ -20,7 +20,7 @@ END
 
 
 class Migration(migrations.Migration):
-    dependencies = [("conversations", "0003_providerattempt")]
+    dependencies = [("conversations", "0002_work_functions")]
 
     operations = [
         migrations.AddField(

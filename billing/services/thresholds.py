@@ -1,0 +1,112 @@
+"""Tells once, in each period, when half, four fifths and all of a tenant's limit are spent.
+
+Looked at when a reply is settled, from what the settlement says of the balances: no query, until a threshold is
+reached that this process does not know of yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+from threading import Lock
+from typing import Any
+
+import structlog
+from cachetools import LRUCache
+from django.conf import settings
+from django.core.mail import send_mail
+
+from billing.models import BudgetNotice
+from billing.services.budgets import Limits, Settled
+from billing.signals import budget_threshold_reached
+from billing.vocabulary import BudgetLimit
+from chatplatform import jobs
+from chatplatform.observability.metrics import BUDGET_THRESHOLDS
+from chatplatform.tenancy import current_tenant
+from tenants import selectors
+
+log = structlog.get_logger("billing.thresholds")
+PERCENTS = (50, 80, 100)
+MAIL = "billing.mail_threshold"
+_told: LRUCache[tuple[Any, ...], bool] = LRUCache(100_000)
+_lock = Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """So much of a limit is spent. `period` is its first day."""
+
+    limit: BudgetLimit
+    period: date
+    percent: int
+    spent: Decimal | int
+    of: Decimal | int
+
+
+def note(day: date, limits: Limits, settled: Settled) -> None:
+    """Tell of every threshold that was reached by what was settled now, and that nobody was told of. Never fails."""
+    for reached in _reached(day, limits, settled):
+        key = current_tenant().id, reached.limit, reached.period, reached.percent
+        with _lock:
+            if key in _told:
+                continue
+        try:
+            _, new = BudgetNotice.objects.get_or_create(
+                limit=reached.limit, period=reached.period, percent=reached.percent
+            )
+            if new:
+                _tell(reached)
+        except Exception:  # the reply is settled; the next one comes by here again
+            log.exception("threshold_not_told", limit=str(reached.limit), percent=reached.percent)
+            continue
+        with _lock:
+            _told[key] = True
+
+
+def _reached(day: date, limits: Limits, settled: Settled) -> Iterator[Reached]:
+    month = day.replace(day=1)
+    for limit, period, spent, of in (
+        (BudgetLimit.DAILY_COST, day, settled.day_usd, limits.tenant_day),
+        (BudgetLimit.MONTHLY_COST, month, settled.month_usd, limits.tenant_month),
+        (BudgetLimit.MONTHLY_TOKENS, month, settled.month_tokens, limits.tenant_month_tokens),
+    ):
+        if of and spent is not None:
+            yield from (Reached(limit, period, one, spent, of) for one in PERCENTS if spent * 100 >= of * one)
+
+
+def _tell(reached: Reached) -> None:
+    tenant = current_tenant()
+    log.warning(
+        "budget_threshold_reached",
+        slug=tenant.slug,
+        limit=str(reached.limit),
+        percent=reached.percent,
+        spent=str(reached.spent),
+        of=str(reached.of),
+    )
+    BUDGET_THRESHOLDS.labels(str(reached.limit), reached.percent).inc()
+    budget_threshold_reached.send_robust(
+        BudgetNotice, tenant=tenant, limit=reached.limit, percent=reached.percent, spent=reached.spent,
+        of=reached.of, period=reached.period,
+    )  # fmt: skip
+    told = [str(reached.limit), reached.percent, str(reached.spent), str(reached.of), str(reached.period)]
+    jobs.enqueue_on_commit(MAIL, *told, tenant=tenant)
+
+
+def mail(limit: str, percent: int, spent: str, of: str, period: str) -> bool:
+    """Mail the current tenant's people, and the platform's; False if there is no address."""
+    state = selectors.state(current_tenant().id)
+    addresses = [one for one in (state.configuration.escalation_email, settings.STAFF_EMAIL) if one]
+    if not addresses:
+        return False
+    what = BudgetLimit(limit).label.lower()
+    send_mail(
+        f"{state.name}: {percent} % of a budget is spent",
+        f"Of the budget for {what} (from {period}), {spent} of {of} is spent.\n"
+        "At 100 % no further message is accepted that costs anything.\n",
+        settings.DEFAULT_FROM_EMAIL,
+        addresses,
+    )
+    return True

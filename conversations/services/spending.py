@@ -1,0 +1,117 @@
+"""What a reply may spend: the hold for its first call, taken when its message is accepted, and what its attempts hold
+before each further one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from billing import plans, pricing
+from billing.pricing import Prices
+from billing.services import budgets, clamping
+from billing.services.budgets import Account, Amount, Limits
+from billing.services.clamping import NextCall
+from billing.services.metering import Rate
+from chatplatform import jobs
+from chatplatform.api.problem import Problem
+from chatplatform.llm import errors
+from chatplatform.llm.tokens import most_in_prompt
+from chatplatform.llm.types import CompletionRequest, ModelRef
+from conversations.prompts.build import HISTORY_CHARACTERS, PASSAGES, PASSAGES_INTRODUCTION
+from conversations.rag.chunking import CHUNK_CHARACTERS
+from conversations.services import attempts, holds
+from conversations.services.access import Speaking
+from conversations.services.attempts import ProviderCall
+from tenants.selectors import TenantState
+
+# Of what was said before and of passages still to be found, admission knows the lengths alone: bytes to a token, so
+# that prose is not underrated. The worker counts the whole prompt, and holds more where that was too little.
+BYTES_TO_A_TOKEN = 3
+HEADING_CHARACTERS = 100
+PER_MESSAGE = 8
+
+
+def first_call(
+    state: TenantState, speaking: Speaking, text: str, model: ModelRef, max_tokens: int | None
+) -> NextCall:
+    """The first call for a reply to be, as far as it is known when its message comes. Raises Unpriced."""
+    configuration = state.configuration
+    system = (speaking.system_prompt or configuration.system_prompt).replace("{tenant}", state.name)
+    tokens = most_in_prompt([system, text], model) + _history(speaking)
+    if speaking.knows:
+        tokens += _of_bytes(PASSAGES * (CHUNK_CHARACTERS + HEADING_CHARACTERS) + len(PASSAGES_INTRODUCTION))
+    most = configuration.max_tokens_per_response
+    rate = Rate(pricing.price(model, tokens), plans.terms(state).markup_percent)
+    return NextCall(rate, tokens, min(max_tokens or most, most))
+
+
+def _history(speaking: Speaking) -> int:
+    return _of_bytes(min(speaking.bytes, HISTORY_CHARACTERS)) + PER_MESSAGE * speaking.messages
+
+
+def _of_bytes(length: int) -> int:
+    return -(-length // BYTES_TO_A_TOKEN)
+
+
+class Allowance:
+    """What one attempt at a reply may spend. Belongs to the event loop; holds are taken in threads.
+
+    As long as all that was spent and the worst case of the next call are within what is held, nothing is asked of the
+    database: that is how almost all replies go.
+    """
+
+    def __init__(
+        self, account: Account, limits: Limits, prices: Prices, markup_percent: Any, held: Amount
+    ) -> None:
+        self._account, self._limits, self._held = account, limits, held
+        self._prices, self._markup = prices, markup_percent
+        self._booked = 0  # calls that the ledger has
+
+    def rate(self, model: ModelRef, input_tokens: int = 0) -> Rate:
+        """What a call with so long a prompt costs. Raises Unpriced."""
+        return Rate(self._prices.price(model, input_tokens), self._markup)
+
+    async def hold(
+        self, model: ModelRef, request: CompletionRequest, made: Sequence[ProviderCall]
+    ) -> NextCall:
+        """Have enough held for a call, or for a shorter answer; the call as it may be made. `made` are the calls of
+        this attempt so far. Raises errors.OverBudget.
+        """
+        texts = [request.system, *(message.content for message in request.messages)]
+        tokens = most_in_prompt(texts, model)
+        assert request.max_tokens is not None, "there is no worst case without it"
+        call = NextCall(self.rate(model, tokens), tokens, request.max_tokens)
+        spent = _spent(made[self._booked :])
+        if (
+            call.worst.usd + spent.usd <= self._held.usd
+            and call.worst.tokens + spent.tokens <= self._held.tokens
+        ):
+            return call
+        try:
+            return await jobs.in_thread(self._hold, call, list(made), spent)
+        except Problem as problem:
+            raise errors.OverBudget(problem.detail, provider=model.provider, model=model.name) from problem
+
+    def _hold(self, call: NextCall, made: list[ProviderCall], spent: Amount) -> NextCall:
+        entries = attempts.rows(self._account, made)
+        mine = Amount(self._held.usd - spent.usd, self._held.tokens - spent.tokens)
+
+        def hold(wanted: NextCall) -> None:
+            budgets.hold_again(self._account, entries, wanted.worst, self._limits)
+
+        _, granted = clamping.take(hold, call, self._account, self._limits, free=holds.return_dead, mine=mine)
+        self._held, self._booked = granted.worst, len(made)
+        return granted
+
+
+def allowance(state: TenantState, account: Account, prices: Prices, held: Amount) -> Allowance:
+    """What an attempt may spend under a tenant's configuration and terms."""
+    limits = budgets.limits_of(state.configuration)
+    return Allowance(account, limits, prices, plans.terms(state).markup_percent, held)
+
+
+def _spent(calls: Sequence[ProviderCall]) -> Amount:
+    return Amount(
+        sum((call.charged for call in calls), budgets.NOTHING.usd),
+        sum(call.usage.input_tokens + call.usage.output_tokens for call in calls),
+    )

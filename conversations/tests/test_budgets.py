@@ -1,0 +1,467 @@
+"""Budgets over whole turns: accepted by many threads at once, generated from the simulator, and what the books say."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from django.core import mail
+from django.db import connections
+from django.test.utils import override_settings
+from django.utils import timezone
+
+from billing import pricing
+from billing.models import Balance, BudgetNotice, Hold, LedgerEntry
+from billing.services import thresholds
+from billing.services.budgets import Amount
+from billing.vocabulary import BudgetLevel
+from chatplatform import jobs, tenancy
+from chatplatform.api.problem import Code, Problem
+from chatplatform.llm.tokens import count_pieces
+from chatplatform.llm.types import CompletionRequest, ModelRef
+from chatplatform.testing.simulator import Simulator, running_simulator
+from chatplatform.testing.stage import until
+from conversations import gateway
+from conversations.models import Conversation, Reply, Work
+from conversations.prompts.build import build
+from conversations.services import (
+    attempts,
+    conversations,
+    generation,
+    holds,
+    spending,
+    statements,
+    turns,
+)
+from conversations.services.turns import Options
+from tenants import selectors
+from tenants.auth.principal import Principal
+from tenants.models import Contact
+from tenants.selectors import TenantState
+from tenants.services import configuration, lifecycle, provisioning
+
+pytestmark = pytest.mark.usefixtures("committed")
+KEY = Principal("key:test", frozenset({"chat"}), None)
+MODEL = "gpt-4o"
+LONGEST = 40  # tokens of an answer
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Simulator]:
+    with running_simulator() as simulator:
+        yield simulator
+
+
+@pytest.fixture(scope="module")
+def tenant(django_db_setup: None, django_db_blocker: pytest.FixtureRequest) -> Iterator[TenantState]:
+    """A tenant of these tests' own: what they spend stays."""
+    with django_db_blocker.unblock():  # type: ignore[attr-defined]
+        slug = f"initech-{uuid4().hex[:6]}"
+        made, _, _ = provisioning.request_tenant("Initech", slug)
+        provisioning.provision(made.id)
+        yield selectors.tenant_by_slug(slug)
+        lifecycle.erase(slug)
+
+
+@pytest.fixture
+async def simulator(
+    shared: Simulator, tenant: TenantState, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Simulator]:
+    """A gateway to the simulator, whose answers are as long as they may be, inside the tenant. No job is sent."""
+    monkeypatch.setattr(jobs, "enqueue", lambda *_, **__: True)
+    shared.control(reset=True, tokens=1000)
+    installation = override_settings(
+        OPENAI_API_KEY="simulated", OPENAI_BASE_URL=shared.openai_url, ANTHROPIC_API_KEY="simulated",
+        ANTHROPIC_BASE_URL=shared.anthropic_url, PROVIDER_RETRY_PAUSE=0.01, BREAKER_LEAST_CALLS=1000,
+        FIRST_TOKEN_TIMEOUT=1.0, INTER_TOKEN_TIMEOUT=0.5, PROVIDER_TRIES=2,
+    )  # fmt: skip
+    with installation, tenancy.in_tenant(tenant.ref):
+        gateway.config.cache_clear()
+        await asyncio.to_thread(gateway.gateway().warm_up)
+        await asyncio.to_thread(start_afresh, tenant)
+        yield shared
+        await gateway.gateway().aclose()
+    gateway.config.cache_clear()
+
+
+def start_afresh(tenant: TenantState) -> None:
+    Balance.objects.all().delete()
+    Hold.objects.all().delete()
+    BudgetNotice.objects.all().delete()
+    thresholds._told.clear()
+    limit(tenant)
+    connections.close_all()
+
+
+def limit(tenant: TenantState, **limits: Any) -> None:
+    """The tenant's limits: these, and no others."""
+    none = dict.fromkeys(
+        "monthly_token_budget monthly_cost_budget_usd daily_cost_budget_usd conversation_cost_budget_usd"
+        " user_monthly_cost_budget_usd".split()
+    )
+    configuration.change(tenant.ref, {**none, **limits}, author="test", by_staff=True)
+
+
+def in_threads(calls: list[Callable[[], Any]], at_once: int = 16) -> list[Any]:
+    """What each call gives, or the Problem that it raises, made in threads of their own inside the tenant."""
+    ref = tenancy.current_tenant()
+
+    def run(call: Callable[[], Any]) -> Any:
+        try:
+            with tenancy.in_tenant(ref):
+                return call()
+        except Problem as problem:
+            return problem
+        finally:
+            jobs.close_connections()
+
+    with ThreadPoolExecutor(at_once) as pool:
+        return list(pool.map(run, calls))
+
+
+def say(
+    conversation: UUID | None = None, text: str = "Hello", max_tokens: int = LONGEST, **begin: Any
+) -> Callable[[], UUID]:
+    """Accepts a message, in a conversation of its own if none is given; its reply's id."""
+
+    def accept() -> UUID:
+        where = conversation or conversations.begin(**{"model": MODEL, **begin}).pk
+        return turns.accept(KEY, where, text, options=Options(max_tokens=max_tokens)).reply_id
+
+    return accept
+
+
+async def accepted(*calls: Callable[[], Any]) -> list[Any]:
+    return await asyncio.to_thread(in_threads, list(calls))
+
+
+async def generated(*replies: UUID) -> list[Reply]:
+    """These replies, after a worker has had them."""
+    await asyncio.gather(*map(generation.generate, replies))
+    return await stored(*replies)
+
+
+async def stored(*replies: UUID) -> list[Reply]:
+    def load() -> list[Reply]:
+        found = Reply.objects.select_related("message", "conversation").in_bulk(replies)
+        return [found[one] for one in replies]
+
+    return await jobs.in_thread(load)
+
+
+async def hold_of(conversation_text: str = "Hello") -> Amount:
+    """What is held for such a message, by accepting one."""
+    [reply] = await accepted(say(text=conversation_text))
+    [row] = await jobs.in_thread(lambda: list(Hold.objects.filter(reply=reply)))
+    await generated(reply)
+    return Amount(row.usd, row.tokens)
+
+
+async def total() -> Amount:
+    """Spent in the month. Nothing is held, and all balances agree with the ledger."""
+
+    def read() -> Amount:
+        assert not Hold.objects.exists()
+        spent = {row.level: row for row in Balance.objects.exclude(level=BudgetLevel.CONVERSATION)}
+        assert all(row.held_usd == row.held_tokens == 0 for row in Balance.objects.all())
+        month = spent[BudgetLevel.TENANT_MONTH]
+        return Amount(month.spent_usd, month.spent_tokens)
+
+    return await jobs.in_thread(read)
+
+
+async def ledger(*replies: UUID) -> list[LedgerEntry]:
+    rows = LedgerEntry.objects.filter(reply__in=replies).order_by("reply", "attempt", "sequence")
+    return await jobs.in_thread(lambda: list(rows))
+
+
+# --- A cap is a cap ------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("clamping", [False, True], ids=["without clamping", "with clamping"])
+async def test_two_hundred_at_once_against_a_budget_for_seven(
+    simulator: Simulator, tenant: TenantState, clamping: bool
+) -> None:
+    one = await hold_of()
+    await jobs.in_thread(start_afresh, tenant)
+    price = Decimal(10) / 1_000_000  # dollars for a token of the answer
+    budget = (8 * one.usd - Decimal("4.5") * price).quantize(Decimal("0.000001"))
+    await jobs.in_thread(limit, tenant, monthly_cost_budget_usd=budget)
+    seen = simulator.stats()["requests"]
+    with override_settings(BUDGET_CLAMP=clamping):
+        answers = await accepted(*[say()] * 200)
+    served = [answer for answer in answers if isinstance(answer, UUID)]
+    refused = [answer for answer in answers if isinstance(answer, Problem)]
+    assert {problem.code for problem in refused} == {Code.BUDGET_EXCEEDED}
+    assert {(problem.more["level"], problem.more["limit"]) for problem in refused} == {
+        ("tenant", f"{budget:f}")
+    }
+    replies = await generated(*served)
+    assert simulator.stats()["requests"] - seen == len(served)
+    lengths = Counter(reply.output_tokens for reply in replies)
+    short = [reply for reply in replies if reply.output_tokens < LONGEST]
+    assert lengths[LONGEST] == 7
+    assert len(short) == clamping, "and at most one shorter one"
+    spent = (await total()).usd
+    assert spent == sum(reply.cost_usd for reply in replies) <= budget
+    rows = await ledger(*served)
+    assert sum(row.charged_usd for row in rows) == spent
+    for reply in short:
+        assert (reply.finish_reason, reply.status) == ("length", "completed")
+        assert f"cut at {reply.output_tokens} tokens" in reply.notice
+
+
+async def test_a_token_budget_is_a_cap_too(simulator: Simulator, tenant: TenantState) -> None:
+    one = await hold_of()
+    await jobs.in_thread(start_afresh, tenant)
+    budget = 3 * one.tokens + LONGEST // 2
+    await jobs.in_thread(limit, tenant, monthly_token_budget=budget)
+    answers = await accepted(*[say()] * 30)
+    served = [answer for answer in answers if isinstance(answer, UUID)]
+    assert len(served) == 3
+    refusal = next(answer for answer in answers if isinstance(answer, Problem))
+    assert (refusal.more["level"], refusal.more["limit"], refusal.more["spent"]) == ("tenant", budget, 0)
+    await generated(*served)
+    assert (await total()).tokens <= budget
+
+
+@pytest.mark.parametrize(
+    ("setting", "level"),
+    [
+        ("conversation_cost_budget_usd", "conversation"),
+        ("user_monthly_cost_budget_usd", "user"),
+        ("daily_cost_budget_usd", "tenant"),
+    ],
+)
+async def test_each_level_has_a_cap_of_its_own(
+    simulator: Simulator, tenant: TenantState, setting: str, level: str
+) -> None:
+    def begin() -> Conversation:
+        return conversations.begin(model=MODEL, contact=Contact.objects.create())
+
+    first, other = await jobs.in_thread(begin), await jobs.in_thread(begin)
+    await jobs.in_thread(limit, tenant, **{setting: Decimal("0.0006")})
+    with override_settings(BUDGET_CLAMP=False):
+        [reply] = await accepted(say(first.pk))
+        await generated(reply)
+        [refusal] = await accepted(say(first.pk))
+        [elsewhere] = await accepted(say(other.pk))
+    assert (refusal.code, refusal.more["level"]) == (Code.BUDGET_EXCEEDED, level)
+    assert Decimal(refusal.more["spent"]) > 0
+    assert isinstance(elsewhere, Problem) == (level == "tenant"), "a narrow budget is nobody else's"
+    assert await jobs.in_thread(first.messages.count) == 2, "nothing of it was stored"
+
+
+async def test_a_model_without_a_price_is_refused(simulator: Simulator, tenant: TenantState) -> None:
+    [refusal] = await accepted(say(model="gpt-of-nobody"))
+    assert refusal.code is Code.MODEL_UNPRICED
+
+
+# --- What is held --------------------------------------------------------------------------------------------------
+async def test_what_is_held_covers_the_call_whatever_was_said_before(
+    simulator: Simulator, tenant: TenantState
+) -> None:
+    """Then the worker has no reason to ask the database again."""
+    simulator.control(tokens=30)
+    [conversation] = await accepted(lambda: conversations.begin(model=MODEL).pk)
+    for text in ("Where is my order?", "It was to come on Tuesday, and now it is Friday.\n" * 40, "So?"):
+        [reply] = await accepted(say(conversation, text))
+        [held] = await jobs.in_thread(lambda: list(Hold.objects.values_list("usd", "tokens", "taken_at")))
+        begun = await jobs.in_thread(statements.begin, reply, "somebody:1")
+        assert begun is not None and (begun.held.usd, begun.held.tokens) == held[:2]
+        await jobs.in_thread(statements.hand_back, reply, 1, "")
+        prices = pricing.current()
+        state = selectors.state(tenant.ref.id)
+        allowance = spending.allowance(state, attempts.account(begun.reply), prices, begun.held)
+        prompt = build(state.configuration.system_prompt, state.name, begun.said, [])
+        request = CompletionRequest(MODEL, prompt.messages, prompt.system, max_tokens=LONGEST)
+        await allowance.hold(ModelRef("openai", MODEL), request, [])
+        [still] = await jobs.in_thread(lambda: list(Hold.objects.values_list("usd", "tokens", "taken_at")))
+        assert still == held, "no second hold was needed"
+        await generated(reply)
+        await jobs.in_thread(holds.return_dead, 0)
+
+
+async def test_a_budget_set_later_counts_what_was_spent_before(
+    simulator: Simulator, tenant: TenantState
+) -> None:
+    [reply] = await accepted(say())
+    [ended] = await generated(reply)
+    await jobs.in_thread(limit, tenant, monthly_cost_budget_usd=ended.cost_usd.quantize(Decimal("0.000001")))
+    [refusal] = await accepted(say())
+    assert Decimal(refusal.more["spent"]) == ended.cost_usd
+
+
+# --- Further calls -------------------------------------------------------------------------------------------------
+async def test_a_failover_holds_again(simulator: Simulator, tenant: TenantState) -> None:
+    simulator.control(faults=["drop@20"], tps=2000)
+    [reply] = await accepted(say(fallback_model=["anthropic/claude-haiku-4-5"]))
+    [ended] = await generated(reply)
+    rows = await ledger(reply)
+    assert [(row.outcome, row.estimated) for row in rows] == [("failed", True), ("completed", False)]
+    assert ended.cost_usd == sum(row.charged_usd for row in rows) == (await total()).usd
+
+
+async def test_a_call_that_the_budget_has_no_room_for_is_not_made(
+    simulator: Simulator, tenant: TenantState
+) -> None:
+    one = await hold_of()
+    await jobs.in_thread(start_afresh, tenant)
+    await jobs.in_thread(
+        limit, tenant, monthly_cost_budget_usd=(one.usd * Decimal("1.1")).quantize(Decimal("0.000001"))
+    )
+    simulator.control(faults=["drop@30"], tps=2000)
+    seen = simulator.stats()["requests"]
+    [reply] = await accepted(say(fallback_model=["anthropic/claude-opus-4-5"]))
+    [ended] = await generated(reply)
+    assert (ended.status, ended.error_code) == ("failed", "budget_exceeded")
+    assert "budget" in ended.error_detail and "$" in ended.error_detail
+    rows = await ledger(reply)
+    assert [(row.outcome, row.error) for row in rows] == [
+        ("failed", "connection_lost"),
+        ("skipped", "over_budget"),
+    ]
+    assert simulator.stats()["requests"] - seen == 1
+    assert (await total()).usd <= one.usd
+
+
+async def test_a_cheaper_model_answers_where_there_is_no_room_for_a_dear_one(
+    simulator: Simulator, tenant: TenantState
+) -> None:
+    one = await hold_of()
+    await jobs.in_thread(start_afresh, tenant)
+    budget = (one.usd * Decimal("1.2")).quantize(Decimal("0.000001"))
+    await jobs.in_thread(limit, tenant, monthly_cost_budget_usd=budget)
+    simulator.control(faults=["drop@30"], tps=2000)
+    [reply] = await accepted(say(fallback_model=["anthropic/claude-opus-4-5", "openai/gpt-4o-mini"]))
+    [ended] = await generated(reply)
+    assert (ended.status, ended.model, ended.degraded) == ("completed", "gpt-4o-mini", True)
+    assert (await total()).usd <= budget
+
+
+async def test_an_answer_longer_than_it_may_be_is_cut(simulator: Simulator, tenant: TenantState) -> None:
+    simulator.control(tokens=LONGEST + 20, limitless=1)
+    [reply] = await accepted(say())
+    [ended] = await generated(reply)
+    assert (ended.status, ended.finish_reason) == ("completed", "length")
+    assert count_pieces([ended.message.content]) == LONGEST
+    assert f"cut at {LONGEST} tokens" in ended.notice
+    [row] = await ledger(reply)
+    assert (row.output_tokens, row.estimated) == (LONGEST + 20, False), (
+        "its end was waited for, for its usage"
+    )
+
+
+async def test_an_answer_without_an_end_is_not_waited_for(simulator: Simulator, tenant: TenantState) -> None:
+    simulator.control(tokens=5000, limitless=1, tps=2000)
+    [reply] = await accepted(say())
+    [ended] = await generated(reply)
+    assert count_pieces([ended.message.content]) == LONGEST
+    [row] = await ledger(reply)
+    assert row.estimated and LONGEST + 64 <= row.output_tokens < 1000, "what was received is paid"
+
+
+# --- Attempts that die ---------------------------------------------------------------------------------------------
+async def test_what_a_dead_attempt_held_comes_back(simulator: Simulator, tenant: TenantState) -> None:
+    [reply] = await accepted(say())
+    assert await jobs.in_thread(statements.begin, reply, "a worker that dies:1")
+    await jobs.in_thread(expire_lease, reply)
+    [ended] = await generated(reply)
+    assert (ended.status, ended.attempt) == ("completed", 2)
+    left = await jobs.in_thread(lambda: [(row.reply, row.attempt) for row in Hold.objects.all()])
+    assert left == [(reply, 1)], "the second attempt held for itself, and settled that"
+    assert await jobs.in_thread(holds.return_dead) == 0, "it may be only paused"
+    later = timezone.now() - timedelta(hours=1)
+    await jobs.in_thread(lambda: Hold.objects.update(taken_at=later))
+    await jobs.in_thread(lambda: Reply.objects.filter(pk=reply).update(started_at=later, completed_at=later))
+    assert await jobs.in_thread(holds.return_all_dead) >= 1
+    assert (await total()).usd == ended.cost_usd
+
+
+async def test_a_refusal_looks_for_the_dead_first(simulator: Simulator, tenant: TenantState) -> None:
+    [reply] = await accepted(say())
+    later = timezone.now() - timedelta(hours=1)
+
+    def forget() -> None:
+        conversation = Reply.objects.get(pk=reply).conversation
+        conversation.delete()
+        Hold.objects.update(taken_at=later)
+
+    one = await jobs.in_thread(lambda: Hold.objects.get(reply=reply).usd)
+    await jobs.in_thread(forget)
+    budget = (one * Decimal("1.5")).quantize(Decimal("0.000001"))
+    await jobs.in_thread(limit, tenant, monthly_cost_budget_usd=budget)
+    with override_settings(BUDGET_CLAMP=False):
+        [answer] = await accepted(say())
+    assert isinstance(answer, UUID)
+    await generated(answer)
+    await total()
+
+
+def expire_lease(reply: UUID) -> None:
+    with tenancy.in_platform():
+        Work.objects.filter(id=reply).update(lease_expires_at=timezone.now() - timedelta(seconds=5))
+
+
+async def test_a_stale_attempt_books_its_calls_and_settles_nothing(
+    simulator: Simulator, tenant: TenantState
+) -> None:
+    simulator.control(tps=20)
+    seen = simulator.stats()["active"]
+    [reply] = await accepted(say())
+    first = asyncio.create_task(generation.generate(reply))
+    await asyncio.to_thread(
+        until, lambda: simulator.stats()["active"] > seen, "the first attempt has an answer"
+    )
+    await jobs.in_thread(expire_lease, reply)
+    simulator.control(tps=0)
+    [ended] = await generated(reply)
+    await first
+    assert ended.attempt == 2
+    rows = await ledger(reply)
+    assert {row.attempt for row in rows} == {1, 2}
+    assert (await total()).usd == sum(row.charged_usd for row in rows) > ended.cost_usd
+
+
+# --- Being told ----------------------------------------------------------------------------------------------------
+async def test_half_four_fifths_and_all_are_told_once(
+    simulator: Simulator, tenant: TenantState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(jobs, "enqueue", lambda *job, **_: sent.append(job))
+    [reply] = await accepted(say())
+    [ended] = await generated(reply)
+    await jobs.in_thread(start_afresh, tenant)
+    assert not [one for one in sent if one[0] == thresholds.MAIL]
+    budget = (ended.cost_usd * 4).quantize(Decimal("0.000001"))
+    await jobs.in_thread(limit, tenant, monthly_cost_budget_usd=budget, daily_cost_budget_usd=budget * 100)
+    with override_settings(BUDGET_CLAMP=False):
+        for _ in range(5):
+            [reply] = await accepted(say())
+            if isinstance(reply, UUID):
+                await generated(reply)
+    told = [one[1:3] for one in sent if one[0] == thresholds.MAIL]
+    assert told == [("monthly_cost", 50), ("monthly_cost", 80)][: len(told)] and told
+    thresholds._told.clear()  # as in another process
+    before = len(sent)
+    await jobs.in_thread(limit, tenant, monthly_cost_budget_usd=budget * 2)
+    [reply] = await accepted(say())
+    await generated(reply)
+    assert not [one for one in sent[before:] if one[0] == thresholds.MAIL]
+
+
+def test_a_mail_says_how_much_is_spent(tenant: TenantState) -> None:
+    with (
+        override_settings(
+            EMAIL_BACKEND="django.core.mail.backends.locmem.EmailBackend", STAFF_EMAIL="ops@example.com"
+        ),
+        tenancy.in_tenant(tenant.ref),
+    ):
+        assert thresholds.mail("monthly_cost", 80, "4.1", "5", "2026-03-01")
+    [sent] = mail.outbox
+    assert sent.to == ["ops@example.com"] and "80 %" in sent.subject and "4.1 of 5" in sent.body
