@@ -12,7 +12,7 @@ import genai_prices
 import pytest
 from genai_prices import types
 from genai_prices.data import providers
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from billing import pricing
@@ -25,6 +25,7 @@ from chatplatform.llm.types import ModelRef, Usage
 
 LISTED, LEFT_OUT = price_list.listed()
 ROWS = list(rows_of(LISTED))
+STEPS = sorted({rates.over_input_tokens for price in LISTED for rates in price.rates} - {0})
 DATES = sorted({price.starts for price in LISTED})
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 FOR_DIGITS = "20261121"
@@ -53,14 +54,14 @@ NAMES = sorted(
     }
 )
 AT = {date: Prices(ROWS, date) for date in [*DATES, NOW]}
+calmly = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # on a busy machine, too
 money = st.decimals(0, 10_000, places=9)
 
 
 @st.composite
 def usages(draw: st.DrawFn) -> Usage:
     """Any usage, often near a length at which a price changes."""
-    steps = sorted({rates.over_input_tokens for price in LISTED for rates in price.rates} - {0})
-    near = st.sampled_from(steps).flatmap(lambda step: st.integers(step - 1, step + 1))
+    near = st.sampled_from(STEPS).flatmap(lambda step: st.integers(step - 1, step + 1))
     total = draw(st.one_of(st.integers(0, 2_000_000), near))
     cached = draw(st.integers(0, total))
     return Usage(total, cached, draw(st.integers(0, total - cached)), draw(st.integers(0, 200_000)))
@@ -96,6 +97,7 @@ def priced(provider: types.Provider) -> Iterator[types.ModelInfo]:
             yield model
 
 
+@calmly
 @given(st.sampled_from(NAMES), usages(), st.sampled_from(sorted(AT)))
 def test_every_price_is_that_of_the_package(model: tuple[str, str], usage: Usage, at: datetime) -> None:
     found = AT[at].price(ModelRef(*model), usage.input_tokens)
@@ -110,6 +112,15 @@ def test_every_name_and_date_has_the_price_of_the_package() -> None:
             assert found == package_price(provider, name, usage, at), (provider, name, at)
 
 
+def test_every_length_of_prompt_has_the_price_of_the_package() -> None:
+    for length in (*STEPS, *(step + 1 for step in STEPS)):
+        usage = Usage(length, 10, 10, 1_003)
+        for provider, name in NAMES:
+            found = AT[NOW].price(ModelRef(provider, name), length).cost(usage)
+            assert found == package_price(provider, name, usage, NOW), (provider, name, length)
+
+
+@calmly
 @given(st.sampled_from(NAMES), st.text("abcdefgh0123456789-.:", max_size=6), st.integers(0, 40))
 def test_a_name_that_the_package_does_not_know_has_no_price(
     model: tuple[str, str], more: str, at: int
@@ -133,6 +144,7 @@ def base(price: Decimal | types.TieredPrices | None) -> Decimal:
 
 
 # --- Arithmetic ----------------------------------------------------------------------------------------------------
+@calmly
 @given(prices(), usages())
 def test_a_cost_is_exact_to_what_is_written_down(price: Price, usage: Usage) -> None:
     cost = price.cost(usage)
@@ -145,6 +157,7 @@ def test_a_cost_is_exact_to_what_is_written_down(price: Price, usage: Usage) -> 
     assert cost.as_tuple().exponent == -9
 
 
+@calmly
 @given(st.sampled_from(NAMES), st.lists(usages(), max_size=20))
 def test_the_cost_of_a_sum_is_the_sum_of_the_costs(model: tuple[str, str], many: list[Usage]) -> None:
     """True of each price of the list: it has three decimals, so that nothing is ever rounded."""
@@ -153,6 +166,7 @@ def test_the_cost_of_a_sum_is_the_sum_of_the_costs(model: tuple[str, str], many:
     assert price.cost(total) == sum((price.cost(usage) for usage in many), Decimal(0))
 
 
+@calmly
 @given(prices(), usages(), st.integers(0, 100_000), st.integers(0, 100_000))
 def test_no_usage_costs_more_than_the_worst_case(price: Price, usage: Usage, more: int, longer: int) -> None:
     worst = price.worst(usage.input_tokens + more, usage.output_tokens + longer)
@@ -160,6 +174,7 @@ def test_no_usage_costs_more_than_the_worst_case(price: Price, usage: Usage, mor
     assert worst.as_tuple().exponent == -9
 
 
+@calmly
 @given(prices(), usages(), st.decimals(0, 9999, places=3))
 def test_what_is_charged_for_the_worst_case_covers_what_is_charged(
     price: Price, usage: Usage, markup: Decimal
