@@ -24,6 +24,9 @@ from chatplatform.testing.stripe_standin import StripeStandIn, running_stripe
 from tenants.selectors import TenantState
 
 
+CLIENT = Client()
+
+
 @pytest.fixture(scope="module")
 def server() -> Iterator[StripeStandIn]:
     with running_stripe() as running, pytest.MonkeyPatch.context() as patched:
@@ -82,8 +85,7 @@ def say(stripe: StripeStandIn, body: bytes, signature: str | None = None) -> int
         "host": "localhost",
         "Stripe-Signature": stripe.signature(body) if signature is None else signature,
     }
-    answer = Client(headers=headers).post("/webhooks/stripe", body, content_type="application/json")
-    return answer.status_code
+    return CLIENT.post("/webhooks/stripe", body, content_type="application/json", headers=headers).status_code
 
 
 # --- Handing over -------------------------------------------------------------------------------------------------
