@@ -23,7 +23,6 @@ from chatplatform.api.problem import Problem
 from chatplatform.testing.stripe_standin import StripeStandIn, running_stripe
 from tenants.selectors import TenantState
 
-
 CLIENT = Client()
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from django.core.management import call_command
 from django.core.management.base import CommandError
-from hypothesis import example, given
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from billing import exports
@@ -183,6 +183,7 @@ def test_exports_and_calls_name_the_same_model_differently(named: str, known: st
     assert family(named) == family(known)
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.sampled_from(sorted(exports.FORMATS)),
     st.text()
