@@ -12,6 +12,7 @@ import pytest
 from django.test import Client
 
 from billing import payments as providers
+from billing import tasks
 from billing.models import BillingAccount, Invoice, IssuedDocument, Payment
 from billing.payments import NotTaken
 from billing.services import credits, invoices, payments
@@ -23,7 +24,7 @@ from chatplatform.api.problem import Problem
 from chatplatform.testing.stripe_standin import StripeStandIn, running_stripe
 from tenants.selectors import TenantState
 
-CLIENT = Client()
+CLIENT = Client(enforce_csrf_checks=True)
 
 
 @pytest.fixture(scope="module")
@@ -150,6 +151,13 @@ def test_the_provider_being_away_keeps_nothing_from_being_issued(
         payments.hand_over(found.document)
     assert scene.invoice(found).total == Decimal("14.76")
     assert payments.hand_over_waiting() == 1
+
+
+def test_the_job_tries_again(document: IssuedDocument, stripe: StripeStandIn) -> None:
+    stripe.fail_next = [500, 503]
+    tasks.hand_over.apply((str(document.document),)).get()
+    assert status(document) == PaymentStatus.SENT
+    assert tasks.hand_over.name == "billing.hand_over"
 
 
 def test_without_a_provider_nothing_waits_and_nothing_is_sent(acme: TenantState, settings: Any) -> None:
