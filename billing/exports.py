@@ -51,7 +51,8 @@ def read(provider: str, text: str) -> Export:
     try:
         return parse(text)
     except (
-        KeyError,
+        LookupError,
+        csv.Error,
         TypeError,
         AttributeError,
         ValueError,

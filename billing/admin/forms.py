@@ -31,7 +31,7 @@ class MonthField(forms.CharField):
 
     def to_python(self, value: Any) -> Any:
         try:
-            return months.parse(super().to_python(value))
+            return months.parse(super().to_python(value) or "")
         except ValueError as error:
             raise forms.ValidationError("A month such as 2026-11.") from error
 
@@ -62,8 +62,8 @@ class CreditForm(forms.Form):
         required=False, label="Everything that is left", widget=UnfoldBooleanSwitchWidget()
     )
 
-    def __init__(self, left: Left, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, initial={"document_id": uuid7()}, **kwargs)
+    def __init__(self, left: Left, data: Any = None) -> None:
+        super().__init__(data, initial={"document_id": uuid7()})
         self.left = left
         for line, most in left.lines.items():
             self.fields[_name(line.id)] = forms.DecimalField(

@@ -6,7 +6,7 @@ from datetime import date
 from decimal import Decimal
 from fractions import Fraction
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from billing import months
@@ -14,6 +14,8 @@ from billing.amounts import Span, Usage, cents, credit_sums, lines_of, sums
 from billing.models import Plan
 from billing.vocabulary import LineKind, UsageBilling
 
+# A busy machine is no fault of the arithmetic.
+UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 MONEY = st.decimals(Decimal(0), Decimal("99999"), places=2)
 EXACT = st.decimals(Decimal(0), Decimal("99999"), places=9)
 TOKENS = st.integers(0, 10**12)
@@ -46,6 +48,7 @@ def spans(draw: st.DrawFn) -> list[Span]:
     ]
 
 
+@UNHURRIED
 @given(spans(), USAGES, st.decimals(Decimal(0), Decimal(30), places=3))
 def test_lines_are_what_the_plan_says_to_the_last_unit(
     pieces: list[Span], usages: list[Usage], percent: Decimal
@@ -70,6 +73,7 @@ def test_lines_are_what_the_plan_says_to_the_last_unit(
     assert total.total == total.subtotal + total.tax == cents(total.total)
 
 
+@UNHURRIED
 @given(spans())
 def test_pieces_of_a_month_include_no_less_than_the_whole(pieces: list[Span]) -> None:
     plan = pieces[0].plan
@@ -77,6 +81,7 @@ def test_pieces_of_a_month_include_no_less_than_the_whole(pieces: list[Span]) ->
     assert plan.included_tokens <= together < plan.included_tokens + len(pieces)
 
 
+@UNHURRIED
 @given(EXACT)
 def test_half_a_cent_goes_to_the_even_one(exact: Decimal) -> None:
     rounded = cents(exact)
@@ -85,6 +90,7 @@ def test_half_a_cent_goes_to_the_even_one(exact: Decimal) -> None:
         assert int(rounded * 100) % 2 == 0
 
 
+@UNHURRIED
 @given(st.lists(MONEY, min_size=1), st.decimals(Decimal(0), Decimal(30), places=3), st.data())
 def test_several_credits_take_back_just_what_was_billed(
     amounts: list[Decimal], percent: Decimal, data: st.DataObject

@@ -98,7 +98,11 @@ def test_another_tenants_invoice_and_a_credit_note_cannot_be_credited(
             credits.credit(tenant.ref, document, "Why not")
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=15,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(st.lists(AMOUNTS, min_size=1, max_size=4), PERCENT, st.data())
 def test_credits_end_at_zero_and_never_below(
     acme: TenantState, charged: list[Decimal], percent: Decimal, data: st.DataObject
@@ -113,7 +117,7 @@ def test_credits_end_at_zero_and_never_below(
             credits.credit(acme.ref, invoice.id, "The rest")
         with tenancy.in_tenant(acme.ref):
             shown = reading.document(invoice.id)
-            assert shown.credited == (invoice.total if invoice.subtotal else 0)
+            assert shown.credited == invoice.total
             for note in shown.credit_notes:
                 assert note.total == note.subtotal + note.tax
                 assert sum(line.amount for line in note.lines.all()) == note.subtotal

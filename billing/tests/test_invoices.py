@@ -9,7 +9,7 @@ import pytest
 from django.db import connection
 
 from billing import invoices as reading
-from billing.models import Hold, Invoice, InvoiceLine, IssuedDocument, Issuer, LedgerEntry, Plan, Subscription
+from billing.models import Hold, Invoice, InvoiceLine, IssuedDocument, Issuer, Plan, Subscription
 from billing.services import invoices
 from billing.services.drafts import draft, spans_of
 from billing.tests import scene
@@ -262,12 +262,12 @@ def test_a_wrong_number_format_is_refused_without_using_a_number(one: Tenant) ->
 
 @pytest.mark.slow
 def test_a_hundred_thousand_calls_add_up(one: Tenant) -> None:
-    with tenancy.in_tenant(one.ref):
-        with connection.cursor() as cursor:
-            cursor.execute(FILL, [100_000])
-        sums: dict[str, Decimal] = {}
-        for model, charged in LedgerEntry.objects.values_list("model", "charged_usd"):
-            sums[model] = sums.get(model, Decimal(0)) + charged
+    with tenancy.in_tenant(one.ref), connection.cursor() as cursor:
+        cursor.execute(FILL, [100_000])
+    sums = {
+        f"gpt-{model}": sum(n % 9973 for n in range(1, 100_001) if n % 12 == model) * Decimal("9e-9")
+        for model in range(12)
+    }
     document = issue(one).document
     assert document is not None
     with tenancy.in_tenant(one.ref):

@@ -11,7 +11,7 @@ import pytest
 from django.db import connections
 
 from billing.models import Invoice, IssuedDocument, Issuer
-from billing.services import credits, invoices
+from billing.services import credits, drafts, invoices
 from billing.tests import scene
 from billing.tests.scene import JUST_AFTER, MONTH, called
 from billing.vocabulary import DocumentKind
@@ -82,7 +82,7 @@ def test_two_runs_under_different_issuers_issue_one_invoice(both: tuple[TenantSt
     """The tenant's issuer was changed while a run was under way, so that no lock is common to the two."""
     acme = both[0]
     tenant = scene.tenant(acme.ref)
-    first, second = invoices.draft(tenant, MONTH), invoices.draft(tenant, MONTH)
+    first, second = drafts.draft(tenant, MONTH), drafts.draft(tenant, MONTH)
     assert first is not None and second is not None
     with tenancy.in_platform():
         other = Issuer.objects.create(name="Other")

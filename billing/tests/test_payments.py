@@ -12,6 +12,7 @@ import pytest
 from django.test import Client
 
 from billing import payments as providers
+from billing import tasks
 from billing.models import BillingAccount, Invoice, IssuedDocument, Payment
 from billing.payments import NotTaken
 from billing.services import credits, invoices, payments
@@ -22,6 +23,8 @@ from chatplatform import tenancy
 from chatplatform.api.problem import Problem
 from chatplatform.testing.stripe_standin import StripeStandIn, running_stripe
 from tenants.selectors import TenantState
+
+CLIENT = Client(enforce_csrf_checks=True)
 
 
 @pytest.fixture(scope="module")
@@ -82,8 +85,7 @@ def say(stripe: StripeStandIn, body: bytes, signature: str | None = None) -> int
         "host": "localhost",
         "Stripe-Signature": stripe.signature(body) if signature is None else signature,
     }
-    answer = Client(headers=headers).post("/webhooks/stripe", body, content_type="application/json")
-    return answer.status_code
+    return CLIENT.post("/webhooks/stripe", body, content_type="application/json", headers=headers).status_code
 
 
 # --- Handing over -------------------------------------------------------------------------------------------------
@@ -149,6 +151,13 @@ def test_the_provider_being_away_keeps_nothing_from_being_issued(
         payments.hand_over(found.document)
     assert scene.invoice(found).total == Decimal("14.76")
     assert payments.hand_over_waiting() == 1
+
+
+def test_the_job_tries_again(document: IssuedDocument, stripe: StripeStandIn) -> None:
+    stripe.fail_next = [500, 503]
+    tasks.hand_over.apply((str(document.document),)).get()
+    assert status(document) == PaymentStatus.SENT
+    assert tasks.hand_over.name == "billing.hand_over"
 
 
 def test_without_a_provider_nothing_waits_and_nothing_is_sent(acme: TenantState, settings: Any) -> None:

@@ -74,7 +74,7 @@ class StripeStandIn:
         """The header that Stripe would send with it."""
         from stripe import WebhookSignature
 
-        return WebhookSignature.generate_signature_header(body.decode(), secret, at)
+        return str(WebhookSignature.generate_signature_header(body.decode(), secret, at))
 
     # --- What Stripe does ----------------------------------------------------------------------------------------
     def answer(self, method: str, path: str, params: Object, key: str) -> Object:
@@ -85,11 +85,11 @@ class StripeStandIn:
                 raise Refused(self.fail_next.pop(0), "api_error", "standin_failure")
             asked = json.dumps([method, path, params], sort_keys=True)
             if key and key in self._answered:
-                before, answer = self._answered[key]
+                before, first_answer = self._answered[key]
                 if before != asked:
                     raise Refused(400, "idempotency_error", "idempotency_key_in_use")
-                return answer
-            answer = json.loads(json.dumps(self._do(method, path, params)))
+                return first_answer
+            answer: Object = json.loads(json.dumps(self._do(method, path, params)))
             if key:
                 self._answered[key] = (asked, answer)
             if self.fail_at and re.fullmatch(self.fail_at, path):

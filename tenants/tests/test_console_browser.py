@@ -55,7 +55,13 @@ def test_no_page_breaks_the_policy_or_calls_elsewhere(chromium: Browser, console
         "auth/group/add/",
         "conversations/acme/?q=a",
     ]
-    pages += ["billing/modelprice/", "billing/modelprice/add/", "billing/plan/add/", f"{tenant}billing/"]
+    pages += [
+        "billing/issueddocument/",
+        "billing/issueddocument/issue/",
+        "billing/modelprice/add/",
+        "billing/plan/add/",
+        f"{tenant}billing/",
+    ]
     origin = console.removesuffix("/admin/")
     for page in pages:
         chromium.driver.get(console + page)
