@@ -12,6 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from threading import Lock
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import structlog
@@ -101,10 +102,10 @@ def _fetch(found: _KeySet, url: str, *, for_a_name: bool) -> None:
         new = read(url)
     except (outbound.FetchFailed, NotAKey) as error:
         new = None
-        log.warning("key_set_not_fetched", url=url, error=str(error))
+        log.warning("key_set_not_fetched", host=urlsplit(url).hostname, error=str(error))
     except Exception:
         new = None
-        log.exception("key_set_not_fetched", url=url)
+        log.exception("key_set_not_fetched", host=urlsplit(url).hostname)
     with _lock:
         found.fetching = None
         if new is not None:
