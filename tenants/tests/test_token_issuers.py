@@ -352,7 +352,11 @@ def test_old_keys_are_looked_at_again_and_go_on_while_the_server_is_away(
     pass_time(key_sets.GOOD_FOR)
     assert "cannot be fetched" in unwanted(ticket_of(pair(), "eve"))
     server.answer = None
+    asked = server.asked
     pass_time(key_sets.APART + 1)
+    assert "cannot be fetched" in unwanted(ticket_of(pair(), "eve"))
+    assert server.asked == asked, "it is asked ever more seldom"
+    pass_time(key_sets.FRESH)
     assert shown(ticket_of(pair(), "eve"))
 
 
