@@ -70,18 +70,25 @@ def _look_at_progress(now: float) -> None:
 
 
 async def _look() -> None:
-    """Ends what its caller may not have any more. One question for each thing that callers rest on, however many rest
-    on it: it is answered from what the process keeps."""
+    """End what its caller may not have any more. One question for each thing that callers rest on, however many rest
+    on it; it is answered from what the process keeps.
+    """
     found: list[Held] = [*opened, *streams]
-    if not found:
+    late = {one for one in found if standing.is_over(one.principal.expires_at)}
+    await _end(late, NOT_AUTHENTICATED)  # first: for this nobody has to be asked
+    left = [one for one in found if one not in late]
+    if not left:
         return
-    tenants = {one: f"tenant:{one.principal.tenant.ref.id}" for one in found if one.principal.tenant}
-    things = {thing for one in found for thing in one.principal.rests_on}
+    tenants = {one: f"tenant:{one.principal.tenant.ref.id}" for one in left if one.principal.tenant}
+    things = {thing for one in left for thing in one.principal.rests_on}
     gone = await jobs.in_thread(standing.gone, things.union(tenants.values()))
-    ends = []
-    for one in found:
-        if tenants.get(one) in gone:
-            ends.append(one.close(NOT_ALLOWED))
-        elif not gone.isdisjoint(one.principal.rests_on) or standing.is_over(one.principal.expires_at):
-            ends.append(one.close(NOT_AUTHENTICATED))
-    await asyncio.gather(*ends, return_exceptions=True)  # one that fails must not keep the others open
+    if gone:
+        suspended = {one for one in left if tenants.get(one) in gone}
+        revoked = {one for one in left if not gone.isdisjoint(one.principal.rests_on)}
+        await _end(suspended, NOT_ALLOWED)
+        await _end(revoked - suspended, NOT_AUTHENTICATED)
+
+
+async def _end(held: set[Held], code: int) -> None:
+    # One that fails must not keep the others open.
+    await asyncio.gather(*(one.close(code) for one in held), return_exceptions=True)

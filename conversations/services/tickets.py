@@ -15,6 +15,7 @@ from conversations.streaming import event_log
 from tenants.auth.principal import Principal
 
 LIFETIME = 30  # s
+PARTS = 7  # what is stored of a ticket
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,10 @@ async def redeem(ticket: str) -> Ticket | None:
         return None
     if body is None:
         return None
-    tenant_id, conversation_id, origin, contact_id, credential, rests_on, expires_at = orjson.loads(body)
+    parts = orjson.loads(body)
+    if len(parts) != PARTS:  # of the version before or after, while one takes over from the other
+        return None
+    tenant_id, conversation_id, origin, contact_id, credential, rests_on, expires_at = parts
     return Ticket(
         UUID(tenant_id),
         UUID(conversation_id),

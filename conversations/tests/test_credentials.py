@@ -19,7 +19,6 @@ from websockets.exceptions import InvalidStatus
 
 from chatplatform import tenancy
 from chatplatform.api.problem import Code
-from chatplatform.tenancy import TenantRef
 from chatplatform.testing import cast
 from chatplatform.testing.backend import Pair, pair, running_key_server, signed
 from chatplatform.testing.clients import FAST, SILENT, Caller, opened
@@ -29,13 +28,12 @@ from conversations.models import Conversation
 from tenants import selectors
 from tenants.auth import standing
 from tenants.auth.principal import Principal
-from tenants.models import ApiKey, ConfigurationVersion, Contact, SigningKey, TokenIssuer
+from tenants.models import ApiKey, Contact, SigningKey, TokenIssuer
 from tenants.selectors import TenantState
 from tenants.services import api_keys, signing_keys, token_issuers
 from tenants.services.tokens import LONGEST
 from tenants.vocabulary import Scope
 
-ACME = TenantState(TenantRef(uuid4(), "acme", "t_acme"), "Acme", "free", "active", ConfigurationVersion())
 SHOP = "https://live-shop.example"
 BACKEND = pair("ES256", "live")
 PROMISE = 5.0  # s within which a revocation is in force everywhere
@@ -304,28 +302,28 @@ def test_what_is_kept_is_kept_for_less_than_that() -> None:
 class Held:
     """Something that a caller has open."""
 
-    def __init__(self, *rests_on: str, expires_at: float | None = None) -> None:
-        self.principal = Principal("x", frozenset(), ACME, rests_on=rests_on, expires_at=expires_at)
+    def __init__(self, tenant: TenantState, thing: str, expires_at: float | None = None) -> None:
+        self.principal = Principal("x", frozenset(), tenant, rests_on=(thing,), expires_at=expires_at)
         self.code = 0
 
     async def close(self, code: int) -> None:
         self.code = code
 
 
-async def test_what_many_stand_on_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_many_stand_on_is_asked_once(acme: TenantState, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
     def holds(thing: str) -> bool:
         asked.append(thing)
         return thing != "key:bad"
 
-    late = [Held("key:good", expires_at=time.time() - 1) for _ in range(1000)]
-    good = [Held("key:good", expires_at=time.time() + 60) for _ in range(1000)]
-    bad = [Held("key:bad") for _ in range(1000)]
+    late = [Held(acme, "key:good", time.time() - 1) for _ in range(1000)]
+    good = [Held(acme, "key:good", time.time() + 60) for _ in range(1000)]
+    bad = [Held(acme, "key:bad") for _ in range(1000)]
     monkeypatch.setattr(standing, "holds", holds)
     monkeypatch.setattr(sockets, "streams", {*late, *good, *bad})
     await sockets._look()
-    assert sorted(asked) == ["key:bad", "key:good", f"tenant:{ACME.ref.id}"]
+    assert sorted(asked) == ["key:bad", "key:good", f"tenant:{acme.ref.id}"]
     assert {one.code for one in (*late, *bad)} == {4401}
     assert {one.code for one in good} == {0}
 

@@ -12,6 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from threading import Lock
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import structlog
@@ -27,7 +28,7 @@ log = structlog.get_logger("tenants.key_sets")
 FETCHES = 4  # at once, in one process
 FRESH = 300.0  # s that a key set is used without another look
 GOOD_FOR = 3600.0  # s that it is used while its server does not answer
-APART = 10.0  # s between two fetches of one key set that failed, or that tokens with unknown keys caused
+APART = 10.0  # s between two fetches of one key set that tokens with unknown keys cause; doubled with each failure
 WAIT = 5.0  # s that a request waits for a fetch
 
 
@@ -55,6 +56,7 @@ class _KeySet:
     keys: tuple[PublicKey, ...] = ()
     fetched_at: float = float("-inf")  # monotonic s, as all times here
     tried_at: float = float("-inf")
+    failures: int = 0  # in a row
     fetching: Future[None] | None = None
 
 
@@ -68,9 +70,10 @@ def keys(owner: UUID, url: str, kid: str | None) -> tuple[PublicKey, ...]:
     with _lock:
         found = _kept.setdefault((owner, url), _KeySet())
         known = found.keys if now - found.fetched_at < GOOD_FOR else ()
-        has_it = bool(known) if kid is None else any(key.kid == kid for key in known)
+        has_it = any(kid is None or key.kid in (None, kid) for key in known)
         is_old = now - found.fetched_at > FRESH
-        if (is_old or not has_it) and found.fetching is None and now - found.tried_at > APART:
+        may_try = now - found.tried_at > min(APART * 2**found.failures, FRESH)
+        if (is_old or not has_it) and found.fetching is None and may_try:
             found.tried_at = now
             found.fetching = _executor().submit(_fetch, found, url, for_a_name=not is_old)
         if not has_it and found.fetching is not None:
@@ -101,14 +104,16 @@ def _fetch(found: _KeySet, url: str, *, for_a_name: bool) -> None:
         new = read(url)
     except (outbound.FetchFailed, NotAKey) as error:
         new = None
-        log.warning("key_set_not_fetched", url=url, error=str(error))
+        log.warning("key_set_not_fetched", host=urlsplit(url).hostname, error=str(error))
     except Exception:
         new = None
-        log.exception("key_set_not_fetched", url=url)
+        log.exception("key_set_not_fetched", host=urlsplit(url).hostname)
     with _lock:
         found.fetching = None
-        if new is not None:
-            found.keys, found.fetched_at = new, time.monotonic()
+        if new is None:
+            found.failures = min(found.failures + 1, 10)
+        else:
+            found.keys, found.fetched_at, found.failures = new, time.monotonic(), 0
             if not for_a_name:  # the first token with a new key need not wait
                 found.tried_at = float("-inf")
 

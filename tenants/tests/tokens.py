@@ -5,19 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import timedelta
 from itertools import count
+from typing import Any
 
 import pytest
 from django.utils import timezone
 
 from chatplatform import tenancy
 from chatplatform.api.problem import Code, Problem
-from chatplatform.testing.backend import pair
+from chatplatform.testing.backend import Pair, pair, signed
 from tenants.auth import authentication, tokens
 from tenants.auth.awaiting import with_keys
 from tenants.auth.principal import Principal
-from tenants.models import SigningKey
+from tenants.models import Contact, SigningKey, TokenIssuer
 from tenants.selectors import TenantState
-from tenants.services import key_sets, signing_keys
+from tenants.services import key_sets, signing_keys, token_issuers
+
+SHOP = "https://shop.example"
 
 
 @pytest.fixture
@@ -70,3 +73,18 @@ def soon() -> timedelta:
 
 def now() -> int:
     return int(timezone.now().timestamp())
+
+
+def register(tenant: TenantState, key: Pair | None = None, **more: Any) -> TokenIssuer:
+    """A shop's backend with this one key."""
+    values = {"name": "shop", "issuer": SHOP, "public_key": key.pem if key else "", **more}
+    return token_issuers.register(tenant.ref, **values)
+
+
+def ticket_of(key: Pair, sub: str = "ada", tenant: str = "acme", **more: Any) -> str:
+    return signed(key, SHOP, tenant, sub, **more)
+
+
+def contact_of(tenant: TenantState, external_id: str) -> Contact:
+    with tenancy.in_tenant(tenant.ref):
+        return Contact.objects.get(external_id=external_id)
