@@ -13,6 +13,10 @@ from tenants.console.sign_in import PasswordForm
 from tenants.services import access, member_sessions, members
 
 TAB = "console-account"
+# In this order: a browser names those it descends from, too.
+BROWSERS = ("Firefox", "Edg", "OPR", "SamsungBrowser", "Chrome", "Safari")
+SYSTEMS = ("Android", "iPhone", "iPad", "Windows", "Macintosh", "Linux")
+CALLED = {"Edg": "Edge", "OPR": "Opera", "SamsungBrowser": "Samsung Internet", "Macintosh": "Mac"}
 
 
 class ChangeForm(PasswordForm):
@@ -40,7 +44,8 @@ def account(visit: Visit) -> HttpResponseBase:
         )
         if not form.errors:
             return go(TAB, done="password")
-    return visit.render("account", TAB, form=form, sessions=access.access_sessions(visit.member))
+    sessions = [(one, browser(one.agent)) for one in access.access_sessions(visit.member)]
+    return visit.render("account", TAB, form=form, sessions=sessions)
 
 
 @page(None, ("POST",))
@@ -54,3 +59,9 @@ def end_others(visit: Visit) -> HttpResponseBase:
     session = access.access_session(visit.member, visit.member.session_id)
     member_sessions.end_all(session.membership, but=session)
     return go(TAB, done="sessions")
+
+
+def browser(agent: str) -> str:
+    """`Firefox on Linux`, out of what a browser says of itself; that itself if it says nothing known."""
+    known = [next((one for one in names if one in agent), "") for names in (BROWSERS, SYSTEMS)]
+    return " on ".join(CALLED.get(one, one) for one in known) if all(known) else agent or "Unknown browser"
