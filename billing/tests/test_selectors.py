@@ -186,7 +186,7 @@ def test_a_bar_is_as_high_as_its_day_was_dear() -> None:
     top = Decimal("6")  # the next round number, in steps of 2
     assert [line.label for line in drawn.lines] == ["$2.00", "$4.00", "$6.00"]
     heights = [Decimal(piece.height) for piece in drawn.bars[0].pieces]
-    assert heights == [round(HEIGHT * 4 / top, 2), round(HEIGHT * 1 / top, 2)]
+    assert heights == pytest.approx([HEIGHT * 4 / top, HEIGHT * 1 / top], abs=Decimal("0.01"))
     lower, upper = drawn.bars[0].pieces
     assert Decimal(upper.y) + Decimal(upper.height) == Decimal(lower.y)
     assert Decimal(lower.y) + Decimal(lower.height) == TOP + HEIGHT
