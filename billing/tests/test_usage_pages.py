@@ -16,12 +16,12 @@ from billing.tests.scene import JUST_AFTER, MONTH, called
 from chatplatform import tenancy
 from chatplatform.postgres.models import uuid7
 from chatplatform.testing import cast
-from tenants.models import StaffLook
+from chatplatform.testing.audit import written
 from tenants.selectors import TenantState
 from tenants.services import configuration
 from tenants.tests.console import Console, person
 from tenants.tests.people import Desk, member
-from tenants.vocabulary import LookAction, MemberRole
+from tenants.vocabulary import MemberRole
 
 
 @pytest.fixture
@@ -104,8 +104,7 @@ def test_staff_see_both_prices_and_each_look_is_logged(acme: TenantState, row: I
     assert "$7.77" in html and "$12.50" in html
     console.text("spending/acme/ledger/", first="2026-04-01", last="2026-04-30")
     console.text("conversations/acme/holds/")
-    with tenancy.in_platform():
-        assert [look.action for look in StaffLook.objects.all()] == [LookAction.SPEND] * 3
+    assert written("action", kinds=["spending"]) == [("spending.read",)] * 3
 
 
 @pytest.mark.parametrize(
@@ -115,8 +114,7 @@ def test_staff_see_both_prices_and_each_look_is_logged(acme: TenantState, row: I
 def test_without_permission_there_is_no_look(acme: TenantState, page: str) -> None:
     assert Console(person("newcomer")).get(page).status_code == 403
     assert Console(person("boss", superuser=True)).get(page.replace("acme", "nobody")).status_code == 404
-    with tenancy.in_platform():
-        assert not StaffLook.objects.exists()
+    assert written(kinds=["spending"]) == []
 
 
 def test_the_ledger_is_narrowed_by_its_form(acme: TenantState, row: IssuedDocument) -> None:

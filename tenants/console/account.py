@@ -7,7 +7,6 @@ from uuid import UUID
 from django import forms
 from django.http.response import HttpResponseBase
 
-from tenants.auth.passwords import client_address
 from tenants.console.frame import BOTH, Visit, attempt, go, page, posted
 from tenants.console.sign_in import PasswordForm
 from tenants.services import access, member_sessions, members
@@ -37,10 +36,9 @@ def account(visit: Visit) -> HttpResponseBase:
     form = ChangeForm(posted(visit.request))
     if form.is_valid():
         values, session = form.cleaned_data, access.access_session(visit.member, visit.member.session_id)
-        address = client_address(visit.request)
         attempt(
             form,
-            lambda: members.change_password(session, values["old"], values["password"], address=address),
+            lambda: members.change_password(session, values["old"], values["password"]),
         )
         if not form.errors:
             return go(TAB, done="password")
