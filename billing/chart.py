@@ -110,7 +110,8 @@ def _pieces(values: Iterable[Decimal], top: Decimal) -> list[Piece]:
     pieces, below = [], Decimal(0)
     for colour, value in enumerate(values, 1):
         if value > 0:
-            upper, lower = _height(below + value, top), _height(below, top)
+            # Rounded before they are subtracted, so that pieces meet.
+            upper, lower = (round(_height(one, top), 2) for one in (below + value, below))
             pieces.append(Piece(colour, _number(upper), _number(lower - upper)))
             below += value
     return pieces

@@ -154,9 +154,10 @@ class LedgerPage:
 
 # --- Sums ----------------------------------------------------------------------------------------------------------
 def daily(first: date, last: date) -> Any:
-    """The sums of each day and model as dicts, the oldest first."""
+    """The sums of each day and model as dicts, the oldest first; models that were only skipped are left out."""
     return (
         LedgerEntry.objects.filter(day__range=(first, last))
+        .exclude(outcome=CallOutcome.SKIPPED)
         .order_by("day", "provider", "model")
         .values("day", "provider", "model")
         .annotate(**SUMS)
@@ -164,12 +165,11 @@ def daily(first: date, last: date) -> Any:
 
 
 def by_day_and_model(first: date, last: date) -> list[DayUsage]:
-    """The same, as objects; models that were only skipped are left out."""
-    rows = [
+    """The same, as objects."""
+    return [
         DayUsage(row["day"], row["provider"], row["model"], Usage(**{name: row[name] for name in SUMS}))
         for row in daily(first, last)
     ]
-    return [row for row in rows if row.usage != Usage()]
 
 
 def by_model(rows: Iterable[DayUsage]) -> list[tuple[str, Usage]]:

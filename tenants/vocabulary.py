@@ -74,6 +74,15 @@ class AuditAction(models.TextChoices):
     GROUP_ADDED = "group.added", "Added a group"
     GROUP_CHANGED = "group.changed", "Changed a group"
     GROUP_REMOVED = "group.removed", "Removed a group"
+    MEMBER_INVITED = "member.invited", "Invited a member"
+    MEMBER_JOINED = "member.joined", "Joined as a member"
+    MEMBER_ROLE_CHANGED = "member.role_changed", "Gave a member another role"
+    MEMBER_DISABLED = "member.disabled", "Shut a member out"
+    MEMBER_ENABLED = "member.enabled", "Let a member in again"
+    MEMBER_PASSWORD_CHANGED = "member.password_changed", "Changed a member's password"
+    MEMBER_SIGNED_IN = "member.signed_in", "Signed in as a member"
+    MEMBER_SIGN_IN_FAILED = "member.sign_in_failed", "Failed to sign in as a member"
+    MEMBER_SIGNED_OUT = "member.signed_out", "Signed a member's browser out"
     CONVERSATIONS_LISTED = "conversation.listed", "Listed conversations"
     CONVERSATIONS_SEARCHED = "conversation.searched", "Searched conversations"
     CONVERSATION_READ = "conversation.read", "Read a conversation"
@@ -91,6 +100,7 @@ class ActorKind(models.TextChoices):
     """Who did what the audit log records; each has ids of its own."""
 
     STAFF = "staff", "Staff"  # the account's id
+    MEMBER = "member", "Member"  # the membership's id
     KEY = "key", "API key"  # its public id
     CONTACT = "contact", "End user"  # the contact's id, in the tenant's schema
     OPERATOR = "operator", "Operator"  # the account of the operating system that ran a command

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import date, timedelta
+from datetime import date
 from typing import Any
 
 from django import forms
+from django.http import QueryDict
 from unfold.widgets import UnfoldAdminDateWidget, UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
 from billing.selectors import LedgerFilter
@@ -40,6 +41,15 @@ class LedgerForm(forms.Form):
     before = forms.UUIDField(required=False, widget=forms.HiddenInput())
     after = forms.UUIDField(required=False, widget=forms.HiddenInput())
 
+    def __init__(self, data: QueryDict, today: date) -> None:
+        filled = data.copy()
+        if not filled.get("last"):
+            filled["last"] = today.isoformat()
+        if not filled.get("first"):
+            filled["first"] = f"{filled['last'][:8]}01"
+        super().__init__(filled)
+        self.today = today
+
     def clean(self) -> dict[str, Any]:
         values = super().clean() or {}
         first, last = values.get("first"), values.get("last")
@@ -47,14 +57,14 @@ class LedgerForm(forms.Form):
             self.add_error("last", "It is before the first day.")
         return values
 
-    def wanted(self, today: date) -> LedgerFilter:
+    def wanted(self) -> LedgerFilter:
         """What the form asks for; a field that is wrong narrows nothing, and says so on the page."""
         self.is_valid()
         values: dict[str, Any] = self.cleaned_data
-        last = values.get("last") or today
+        last = values.get("last") or self.today
         return LedgerFilter(
-            first=values.get("first") or (last if values.get("last") else today).replace(day=1),
-            last=last if last < date.max else last - timedelta(days=1),
+            first=values.get("first") or last.replace(day=1),
+            last=last,
             provider=values.get("provider") or "",
             model=values.get("model") or "",
             outcome=values.get("outcome") or "",

@@ -65,8 +65,8 @@ def spend(request: HttpRequest, slug: str) -> HttpResponse:
 def ledger(request: HttpRequest, slug: str) -> HttpResponse:
     """The entries that the form asks for, and what they come to."""
     tenant = looked_into(request, slug)
-    form = LedgerForm(request.GET)
-    wanted = form.wanted(timezone.now().date())
+    form = LedgerForm(request.GET, timezone.now().date())
+    wanted = form.wanted()
     with tenancy.staff_view(tenant.ref):
         shown = selectors.ledger_page(wanted)
         models = selectors.used_models(wanted.first, wanted.last)
@@ -89,7 +89,7 @@ def ledger(request: HttpRequest, slug: str) -> HttpResponse:
 def ledger_csv(request: HttpRequest, slug: str) -> HttpResponseBase:
     """All of them as a table."""
     tenant = looked_into(request, slug)
-    wanted = LedgerForm(request.GET).wanted(timezone.now().date())
+    wanted = LedgerForm(request.GET, timezone.now().date()).wanted()
     name = f"ledger-{slug}-{wanted.first:%Y-%m-%d}-{wanted.last:%Y-%m-%d}.csv"
     return StreamingHttpResponse(
         selectors.ledger_csv(wanted, partial(tenancy.staff_view, tenant.ref)),

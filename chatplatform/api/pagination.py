@@ -14,13 +14,13 @@ LONGEST = 18  # digits of a number; Python itself refuses to read 4,300
 
 
 class Pages(CursorPagination):
-    """Pages over a queryset by id; version 7 ids are in order of creation."""
+    """Pages over a queryset, mostly by id; version 7 ids are in order of creation."""
 
     page_size = 50
     max_page_size = 200
     page_size_query_param = "page_size"
 
-    def __init__(self, ordering: str) -> None:
+    def __init__(self, ordering: str | tuple[str, ...]) -> None:
         self.ordering = ordering
 
     def get_page_size(self, request: Request) -> int:

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 import uuid_utils
 from asgiref.sync import markcoroutinefunction
+from django.conf import settings
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
@@ -18,6 +19,7 @@ from chatplatform.observability.metrics import REQUESTS
 log = structlog.get_logger("chatplatform.request")
 ACCEPTABLE = re.compile(r"[A-Za-z0-9._-]{8,64}")
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+LONGEST_ADDRESS = 45
 QUIET = {"/livez", "/readyz", "/metrics"}
 
 
@@ -34,7 +36,7 @@ class RequestContext:
         given = request.headers.get("X-Request-ID", "")
         identity = given if ACCEPTABLE.fullmatch(given) else uuid_utils.uuid7().hex
         token = request_id.set(identity)
-        came_from = client_address.set(request.META.get("REMOTE_ADDR"))
+        came_from = client_address.set(address_of(request))
         started = time.perf_counter()
         try:
             response = await self.get_response(request)
@@ -45,6 +47,15 @@ class RequestContext:
         finally:
             request_id.reset(token)
             client_address.reset(came_from)
+
+
+def address_of(request: HttpRequest) -> str | None:
+    """Where a request came from; behind proxies, what the outermost of ours has written down."""
+    proxies: int = settings.PROXIES
+    written = [one.strip() for one in request.headers.get("X-Forwarded-For", "").split(",") if one.strip()]
+    if proxies and len(written) >= proxies:
+        return written[-proxies][:LONGEST_ADDRESS]
+    return request.META.get("REMOTE_ADDR")
 
 
 def _note(request: HttpRequest, response: HttpResponseBase, seconds: float) -> None:

@@ -10,10 +10,10 @@ from uuid import UUID
 from django.conf import settings
 from django.contrib.auth.hashers import Argon2PasswordHasher
 from django.db import connection
-from django.http import HttpRequest
 
 from chatplatform import tenancy
 from chatplatform.api.problem import Code, Problem
+from chatplatform.observability.context import client_address
 from chatplatform.postgres.models import uuid7
 
 # One statement, so that tries made at the same moment are all counted, each before its password is looked at.
@@ -48,15 +48,15 @@ class Hasher(Argon2PasswordHasher):
 
 
 class Tries:
-    """Tries at one account's password from one address. `tenant` is None for staff.
+    """Tries at one account's password from the address of the request. `tenant` is None for staff.
 
     Each is counted before the password is looked at. Above the limit the password is not looked at any more, right or
     wrong, until the window that began with the first try has passed; refused tries do not lengthen it.
     """
 
-    def __init__(self, tenant: UUID | None, account: str, address: str) -> None:
+    def __init__(self, tenant: UUID | None, account: str) -> None:
         self.account = _account(tenant, account)
-        self.address = _subject("address", _network(address))
+        self.address = _subject("address", _network(client_address.get() or ""))
 
     def take(self) -> None:
         """Count a try. Raises Problem `rate_limited`."""
@@ -81,15 +81,6 @@ def forget_tries(tenant: UUID | None, account: str) -> None:
 def expire_tries() -> None:
     """Forget tries whose window has passed."""
     _run(EXPIRE)
-
-
-def client_address(request: HttpRequest) -> str:
-    """The address that a request came from; behind proxies, what the outermost of ours has written down."""
-    proxies = settings.PROXIES
-    written = [one.strip() for one in request.headers.get("X-Forwarded-For", "").split(",") if one.strip()]
-    if proxies and len(written) >= proxies:
-        return written[-proxies][:45]
-    return str(request.META.get("REMOTE_ADDR") or "")[:45]
 
 
 def _refusal(subject: str) -> Problem:

@@ -11,7 +11,7 @@ from django import forms
 from unfold.forms import AuthenticationForm
 
 from chatplatform.api.problem import Problem
-from tenants.auth.passwords import Tries, client_address
+from tenants.auth.passwords import Tries
 
 
 class SignInForm(AuthenticationForm):  # type: ignore[misc]
@@ -21,7 +21,7 @@ class SignInForm(AuthenticationForm):  # type: ignore[misc]
         username = self.cleaned_data.get("username")
         if not username or not self.cleaned_data.get("password"):
             return dict(super().clean())
-        tries = Tries(None, username, client_address(self.request))
+        tries = Tries(None, username)
         try:
             tries.take()
         except Problem as problem:

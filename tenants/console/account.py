@@ -7,12 +7,15 @@ from uuid import UUID
 from django import forms
 from django.http.response import HttpResponseBase
 
-from tenants.auth.passwords import client_address
 from tenants.console.frame import BOTH, Visit, attempt, go, page, posted
 from tenants.console.sign_in import PasswordForm
 from tenants.services import access, member_sessions, members
 
 TAB = "console-account"
+# In this order: a browser names those it descends from, too.
+BROWSERS = ("Firefox", "Edg", "OPR", "SamsungBrowser", "Chrome", "Safari")
+SYSTEMS = ("Android", "iPhone", "iPad", "Windows", "Macintosh", "Linux")
+CALLED = {"Edg": "Edge", "OPR": "Opera", "SamsungBrowser": "Samsung Internet", "Macintosh": "Mac"}
 
 
 class ChangeForm(PasswordForm):
@@ -33,14 +36,14 @@ def account(visit: Visit) -> HttpResponseBase:
     form = ChangeForm(posted(visit.request))
     if form.is_valid():
         values, session = form.cleaned_data, access.access_session(visit.member, visit.member.session_id)
-        address = client_address(visit.request)
         attempt(
             form,
-            lambda: members.change_password(session, values["old"], values["password"], address=address),
+            lambda: members.change_password(session, values["old"], values["password"]),
         )
         if not form.errors:
             return go(TAB, done="password")
-    return visit.render("account", TAB, form=form, sessions=access.access_sessions(visit.member))
+    sessions = [(one, browser(one.agent)) for one in access.access_sessions(visit.member)]
+    return visit.render("account", TAB, form=form, sessions=sessions)
 
 
 @page(None, ("POST",))
@@ -54,3 +57,9 @@ def end_others(visit: Visit) -> HttpResponseBase:
     session = access.access_session(visit.member, visit.member.session_id)
     member_sessions.end_all(session.membership, but=session)
     return go(TAB, done="sessions")
+
+
+def browser(agent: str) -> str:
+    """`Firefox on Linux`, out of what a browser says of itself; that itself if it says nothing known."""
+    known = [next((one for one in names if one in agent), "") for names in (BROWSERS, SYSTEMS)]
+    return " on ".join(CALLED.get(one, one) for one in known) if all(known) else agent or "Unknown browser"

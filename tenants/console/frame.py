@@ -6,6 +6,7 @@ A page says what one has to be allowed to open it; there is no other way into th
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any, TypeVar
@@ -21,11 +22,12 @@ from django.urls import reverse
 from chatplatform.api import views as answers
 from chatplatform.api.forms import refuse
 from chatplatform.api.problem import Code, Problem, as_problem
+from chatplatform.observability import context
 from tenants.auth import members
 from tenants.auth.members import Member
 from tenants.selectors import TenantState
 from tenants.services import access
-from tenants.vocabulary import Action, MemberRole
+from tenants.vocabulary import Action, ActorKind, MemberRole
 
 T = TypeVar("T")
 View = Callable[..., HttpResponseBase]
@@ -68,7 +70,7 @@ class Visit:
     def may(self, action: Action) -> bool:
         return self.member.may(action)
 
-    def render(self, template: str, tab: str, **context: Any) -> HttpResponse:
+    def render(self, template: str, tab: str, **more: Any) -> HttpResponse:
         shown = {
             "member": self.member,
             "role": MemberRole(self.member.role).label,
@@ -78,7 +80,7 @@ class Visit:
                 if action is None or self.may(action)
             ],
             "tab": tab,
-            **context,
+            **more,
         }
         return show(self.request, self.tenant, template, **shown)
 
@@ -93,11 +95,17 @@ def page(action: Action | None, methods: Sequence[str] = LOOK) -> Callable[[View
                 return _to_sign_in(request)
             if action is not None:
                 access.access_action(member, action)
-            return view(Visit(request, member), **kwargs)
+            with acting_as(member):
+                return view(Visit(request, member), **kwargs)
 
         return _guarded(view, answer, methods, action or SIGNED_IN)
 
     return decorated
+
+
+def acting_as(member: Member) -> AbstractContextManager[None]:
+    """What is done inside, the audit log has as done by this member."""
+    return context.acting(lambda: (ActorKind.MEMBER, str(member.membership_id)))
 
 
 def open_page(view: View) -> View:
@@ -127,13 +135,13 @@ def _guarded(view: View, answer: View, methods: Sequence[str], needs: str) -> Vi
 
 
 def show(
-    request: HttpRequest, tenant: TenantState, template: str, *, status: int = 200, **context: Any
+    request: HttpRequest, tenant: TenantState, template: str, *, status: int = 200, **more: Any
 ) -> HttpResponse:
     """A page in the tenant's name."""
     shown = {
         "tenant": {"name": tenant.name, "slug": tenant.ref.slug},
         "notice": NOTICES.get(request.GET.get("done", "")),
-        **context,
+        **more,
     }
     return render(request, f"console/{template}.html", shown, status=status)
 

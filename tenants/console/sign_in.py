@@ -11,8 +11,7 @@ from django.http.response import HttpResponseBase
 from django.urls import reverse
 
 from tenants.auth import members as cookies
-from tenants.auth.passwords import client_address
-from tenants.console.frame import NOTICES, attempt, go, open_page, posted, show
+from tenants.console.frame import NOTICES, acting_as, attempt, go, open_page, posted, show
 from tenants.selectors import TenantState
 from tenants.services import access, member_sessions, members
 from tenants.services.member_links import Link
@@ -63,14 +62,7 @@ def sign_in(request: HttpRequest, tenant: TenantState) -> HttpResponseBase:
     if form.is_valid():
         values, agent = form.cleaned_data, request.headers.get("User-Agent", "")
         token = attempt(
-            form,
-            lambda: members.sign_in(
-                tenant.ref,
-                values["email"],
-                values["password"],
-                address=client_address(request),
-                agent=agent,
-            ),
+            form, lambda: members.sign_in(tenant.ref, values["email"], values["password"], agent=agent)
         )
         if token:
             wanted = request.GET.get("next", "")
@@ -88,7 +80,8 @@ def sign_out(request: HttpRequest, tenant: TenantState) -> HttpResponseBase:
     member = cookies.of_request(request, tenant)
     response = go("console-sign-in", done="signed-out")
     if request.method == "POST" and member is not None:
-        member_sessions.end(access.access_session(member, member.session_id))
+        with acting_as(member):
+            member_sessions.end(access.access_session(member, member.session_id))
         cookies.clear(response)
     return response
 
@@ -98,8 +91,8 @@ def forgot(request: HttpRequest, tenant: TenantState) -> HttpResponseBase:
     """Asks for the address; the answer does not tell whether it is a member's."""
     form = ForgotForm(posted(request))
     if form.is_valid():
-        email, address = form.cleaned_data["email"], client_address(request)
-        attempt(form, lambda: members.ask_for_reset(tenant.ref, email, address=address))
+        email = form.cleaned_data["email"]
+        attempt(form, lambda: members.ask_for_reset(tenant.ref, email))
         if not form.errors:
             return go("console-sign-in", done="asked")
     return show(request, tenant, "forgot", form=form, status=403 if form.errors else 200)

@@ -8,8 +8,8 @@ from chatplatform import tenancy
 from chatplatform.api.problem import Code, Problem
 from chatplatform.postgres import roles
 from tenants import audit, control
-from tenants.models import Tenant, User
-from tenants.services import provisioning
+from tenants.models import Tenant
+from tenants.services import members, provisioning
 from tenants.vocabulary import AuditAction, TenantStatus
 
 
@@ -33,7 +33,7 @@ def erase(slug: str) -> Tenant:
         control.tenant_changed(tenant.id)
         roles.drop_schema(tenant.schema_name)
         with tenancy.in_platform(), transaction.atomic():
-            User.objects.filter(membership__tenant=tenant).delete()
+            members.forget_accounts(tenant.ref)
             Tenant.objects.filter(id=tenant.id).delete()
             audit.record(AuditAction.TENANT_ERASED, tenant.id, tenant=tenant.id, slug=slug)
     control.tenant_changed(tenant.id)

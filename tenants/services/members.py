@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
-import structlog
-from django.contrib.auth.hashers import make_password
+from django.contrib.auth.hashers import check_password, make_password
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
@@ -16,24 +16,25 @@ from django.utils import timezone
 
 from chatplatform import jobs, tenancy
 from chatplatform.api.problem import Code, Problem, invalid
+from chatplatform.observability.context import acting
 from chatplatform.postgres.models import uuid7
 from chatplatform.tenancy import TenantRef
+from tenants import audit
 from tenants.auth.passwords import Tries, forget_tries
 from tenants.models import MemberSession, Membership, Tenant, User
 from tenants.services import member_links, member_sessions
 from tenants.services.member_links import Link
-from tenants.vocabulary import MemberRole, MemberState
+from tenants.vocabulary import ActorKind, AuditAction, MemberRole, MemberState
 
-log = structlog.get_logger("tenants.members")
 SEND_LINK = "tenants.send_member_link"
 WRONG = "The e-mail address or the password is wrong."
 
 
 # --- Signing in ----------------------------------------------------------------------------------------------------
-def sign_in(tenant: TenantRef, email: str, password: str, *, address: str, agent: str) -> str:
+def sign_in(tenant: TenantRef, email: str, password: str, *, agent: str) -> str:
     """The token of a new session. Raises Problem (`rate_limited`, `not_authenticated`), saying no more than that."""
     email = normalised(email)
-    tries = Tries(tenant.id, email, address)
+    tries = Tries(tenant.id, email)
     tries.take()
     with tenancy.in_platform():
         membership = _members(tenant).filter(email=email).first()
@@ -41,33 +42,40 @@ def sign_in(tenant: TenantRef, email: str, password: str, *, address: str, agent
             make_password(password)  # so that it takes as long as with somebody who is there
             right = False
         else:
-            right = membership.user.check_password(password)
+            right = _is_password(membership.user, password)
     if membership is None or not right:
-        log.info("member_not_signed_in", membership=str(membership.pk) if membership else None)
+        # People type passwords into the wrong field: what was typed is kept as a digest.
+        audit.record(
+            AuditAction.MEMBER_SIGN_IN_FAILED,
+            membership.pk if membership else "",
+            tenant=tenant.id,
+            actor=(ActorKind.NOBODY, ""),
+            typed=audit.digest(email),
+        )
         raise Problem(Code.NOT_AUTHENTICATED, WRONG)
     tries.succeeded()
-    log.info("member_signed_in", membership=str(membership.pk))
-    return member_sessions.start(membership, address=address, agent=agent)
+    return member_sessions.start(membership, agent=agent)
 
 
-def change_password(session: MemberSession, old: str, new: str, *, address: str) -> None:
+def change_password(session: MemberSession, old: str, new: str) -> None:
     """Another password for who is signed in; all other sessions end. Raises Problem, ValidationError."""
     with tenancy.in_platform():
         membership = Membership.objects.select_related("user").get(pk=session.membership_id)
-        tries = Tries(membership.tenant_id, membership.email, address)
+        tries = Tries(membership.tenant_id, membership.email)
         tries.take()
-        if not membership.user.check_password(old):
+        if not _is_password(membership.user, old):
             raise invalid("old", "This is not your password.")
         tries.succeeded()
-        _set_password(membership, new)
-    member_sessions.end_all(membership, but=session)
+        with transaction.atomic():
+            _set_password(membership, new)
+            member_sessions.end_all(membership, but=session)
 
 
 # --- Links by mail -------------------------------------------------------------------------------------------------
-def ask_for_reset(tenant: TenantRef, email: str, *, address: str) -> None:
+def ask_for_reset(tenant: TenantRef, email: str) -> None:
     """Mail a link for another password, if there is such a member: the answer is the same. Raises Problem."""
     email = normalised(email)
-    Tries(tenant.id, f"reset:{email}", address).take()
+    Tries(tenant.id, f"reset:{email}").take()
     with tenancy.in_platform():
         membership = _members(tenant).filter(email=email).first()
     known = membership is not None and membership.state is MemberState.JOINED
@@ -90,13 +98,14 @@ def follow_link(kind: Link, tenant: TenantRef, token: str, password: str) -> Mem
     with tenancy.in_platform(), transaction.atomic():
         # Locked, the account too: of two who follow it at once, the second finds it used.
         membership = of_link(kind, tenant, token, lock=True)
-        _set_password(membership, password)
-        if membership.joined_at is None:
-            membership.joined_at = timezone.now()
-            membership.save(update_fields=["joined_at"])
-        member_sessions.end_all(membership)
+        with acting(lambda: (ActorKind.MEMBER, str(membership.pk))):
+            _set_password(membership, password)
+            if membership.joined_at is None:
+                membership.joined_at = timezone.now()
+                membership.save(update_fields=["joined_at"])
+                audit.record(AuditAction.MEMBER_JOINED, membership.pk, tenant=tenant.id)
+            member_sessions.end_all(membership)
         forget_tries(tenant.id, membership.email)
-    log.info("member_link_followed", membership=str(membership.pk), link=str(kind))
     return membership
 
 
@@ -114,14 +123,13 @@ def invite(tenant: TenantRef, email: str, role: str, *, by: str) -> Membership:
             # The name is nobody's business: people sign in by address, and at their tenant only.
             user = User(username=f"member-{uuid7().hex}", email=email)
             user.set_unusable_password()
-            user.save()
+            User.objects.bulk_create([user])  # not save(): that would be recorded as an account of staff
             membership = Membership.objects.create(
                 tenant_id=tenant.id, user=user, email=email, role=role, invited_by=by[:254]
             )
-            send_invitation(membership)
+            _send_invitation(membership)
     except IntegrityError as error:
         raise invalid("email", f"{email} is a member already.") from error
-    log.info("member_invited", membership=str(membership.pk), role=role)
     return membership
 
 
@@ -132,15 +140,14 @@ def invite_again(membership: Membership) -> None:
             Code.INVALID_REQUEST, f"{membership.email} is not waiting for an invitation.", errors=[]
         )
     with tenancy.in_platform(), transaction.atomic():
-        user = User.objects.select_for_update().get(pk=membership.user_id)
-        user.set_unusable_password()
-        user.save(update_fields=["password"])
+        User.objects.filter(pk=membership.user_id).update(password=make_password(None))
         Membership.objects.filter(pk=membership.pk).update(invited_at=timezone.now())
-        send_invitation(membership)
+        _send_invitation(membership)
 
 
-def send_invitation(membership: Membership) -> None:
-    """Have a worker mail the link; it makes it itself, so that no link passes through the broker."""
+def _send_invitation(membership: Membership) -> None:
+    _record(AuditAction.MEMBER_INVITED, membership, role=membership.role)
+    # A worker mails the link and makes it itself, so that no link passes through the broker.
     jobs.enqueue_on_commit(SEND_LINK, str(Link.JOIN), str(membership.pk))
 
 
@@ -149,22 +156,31 @@ def change_role(membership: Membership, role: str) -> None:
     _check_role(role)
     with _owners_kept(membership, leaves=role != MemberRole.OWNER):
         Membership.objects.filter(pk=membership.pk).update(role=role)
-    log.info("member_role_changed", membership=str(membership.pk), role=role)
+        _record(AuditAction.MEMBER_ROLE_CHANGED, membership, roles=[membership.role, role])
 
 
 def disable(membership: Membership) -> None:
     """Shut a member out, at once and everywhere; what they did stays theirs. Raises Problem."""
     with _owners_kept(membership, leaves=True):
         Membership.objects.filter(pk=membership.pk, disabled_at=None).update(disabled_at=timezone.now())
+        _record(AuditAction.MEMBER_DISABLED, membership)
         member_sessions.end_all(membership)
-    log.info("member_disabled", membership=str(membership.pk))
 
 
 def enable(membership: Membership) -> None:
     """Let a disabled member in again."""
-    with tenancy.in_platform():
+    with tenancy.in_platform(), transaction.atomic():
         Membership.objects.filter(pk=membership.pk).update(disabled_at=None)
-    log.info("member_enabled", membership=str(membership.pk))
+        _record(AuditAction.MEMBER_ENABLED, membership)
+
+
+def forget_accounts(tenant: TenantRef) -> None:
+    """Delete the accounts of a tenant that is being erased; its memberships go with it."""
+    with tenancy.in_platform(), transaction.atomic():
+        accounts = list(Membership.objects.filter(tenant_id=tenant.id).values_list("user_id", flat=True))
+        Membership.objects.filter(tenant_id=tenant.id).delete()
+        gone = User.objects.filter(pk__in=accounts)
+        gone._raw_delete(gone.db)  # not delete(): that would be recorded as accounts of staff
 
 
 def normalised(email: str) -> str:
@@ -176,11 +192,24 @@ def _members(tenant: TenantRef) -> QuerySet[Membership]:
     return Membership.objects.select_related("user", "tenant").filter(tenant_id=tenant.id)
 
 
+def _record(action: AuditAction, membership: Membership, **data: Any) -> None:
+    audit.record(action, membership.pk, tenant=membership.tenant_id, **data)
+
+
+def _is_password(user: User, password: str) -> bool:
+    """Whether it is; a hash that is older than our ways is made anew."""
+    return check_password(password, user.password, lambda raw: _store(user, raw))
+
+
 def _set_password(membership: Membership, password: str) -> None:
-    user = membership.user
-    validate_password(password, user)
+    validate_password(password, membership.user)
+    _store(membership.user, password)
+    _record(AuditAction.MEMBER_PASSWORD_CHANGED, membership)
+
+
+def _store(user: User, password: str) -> None:
     user.set_password(password)
-    user.save(update_fields=["password"])
+    User.objects.filter(pk=user.pk).update(password=user.password)
 
 
 def _check_role(role: str) -> None:

@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from chatplatform import tenancy
 from tenants.auth import members
-from tenants.models import Membership
+from tenants.models import Membership, User
 from tenants.selectors import TenantState
 from tenants.services import member_sessions
 from tenants.services import members as service
@@ -32,8 +32,8 @@ def member(
     membership = service.invite(tenant.ref, email or f"{role}@example.com", role, by="test")
     if joined:
         with tenancy.in_platform():
+            User.objects.filter(pk=membership.user_id).update(password=_hashed())
             membership.user.password = _hashed()
-            membership.user.save()
             membership.joined_at = timezone.now()
             membership.save()
     return membership
@@ -55,7 +55,7 @@ class Desk:
             headers={"host": f"{tenant.ref.slug}.localhost", "accept": "text/html"}, **client
         )
         if who is not None:
-            self.client.cookies[members.COOKIE] = member_sessions.start(who, address="", agent="test")
+            self.client.cookies[members.COOKIE] = member_sessions.start(who, agent="test")
 
     def get(self, path: str, **query: Any) -> Any:
         return self.client.get(f"/console/{path}", query)

@@ -36,13 +36,17 @@ from tenants.services import (
     configuration,
     domains,
     lifecycle,
+    member_links,
+    members,
     migration,
     profile,
     provisioning,
     signing_keys,
     token_issuers,
 )
+from tenants.services.member_links import Link
 from tenants.tests.console import PASSWORD, Console, page, person
+from tenants.tests.people import Desk, member
 from tenants.vocabulary import AuditAction as Action
 from tenants.vocabulary import Scope, TenantStatus, Tier
 
@@ -117,6 +121,13 @@ def sign_in(password: str = PASSWORD) -> Console:
     return console
 
 
+def follow(acme: TenantState, kind: Link) -> None:
+    somebody = member(acme, joined=kind is Link.RESET)
+    with tenancy.in_platform():
+        token = member_links.make(kind, somebody)
+    members.follow_link(kind, acme.ref, token, PASSWORD)
+
+
 def look(path: str = "") -> None:
     Console(person("looker", "conversations.view_conversation")).get(f"conversations/acme/{path}")
 
@@ -155,6 +166,15 @@ DOING: dict[Action, Callable[[TenantState, pytest.MonkeyPatch], Any]] = {
         lambda: Group.objects.create(name="Support").permissions.set(Permission.objects.all()[:1])
     ),
     Action.GROUP_REMOVED: lambda acme, _: in_platform(lambda: Group.objects.create(name="Support").delete()),
+    Action.MEMBER_INVITED: lambda acme, _: member(acme, joined=False),
+    Action.MEMBER_JOINED: lambda acme, _: follow(acme, Link.JOIN),
+    Action.MEMBER_ROLE_CHANGED: lambda acme, _: members.change_role(member(acme, "admin"), "viewer"),
+    Action.MEMBER_DISABLED: lambda acme, _: members.disable(member(acme, "viewer")),
+    Action.MEMBER_ENABLED: lambda acme, _: members.enable(member(acme)),
+    Action.MEMBER_PASSWORD_CHANGED: lambda acme, _: follow(acme, Link.RESET),
+    Action.MEMBER_SIGNED_IN: lambda acme, _: Desk(acme).sign_in(member(acme).email),
+    Action.MEMBER_SIGN_IN_FAILED: lambda acme, _: Desk(acme).sign_in(member(acme).email, "wrong"),
+    Action.MEMBER_SIGNED_OUT: lambda acme, _: Desk(acme, member(acme)).post("sign-out"),
     Action.CONVERSATIONS_LISTED: lambda acme, _: look(),
     Action.CONVERSATIONS_SEARCHED: lambda acme, _: look("?q=Jane"),
     Action.CONVERSATION_READ: lambda acme, _: look(f"{uuid4()}/"),
@@ -169,7 +189,7 @@ DOING: dict[Action, Callable[[TenantState, pytest.MonkeyPatch], Any]] = {
 }
 
 
-# Shown where these pages are: billing/tests/test_pages.py and test_staff_spending.py.
+# Shown where these pages are: billing/tests/test_pages.py and test_usage_pages.py.
 ELSEWHERE = {Action.INVOICE_READ, Action.SPENDING_READ}
 
 
@@ -189,6 +209,17 @@ def test_a_tenants_affairs_are_in_its_chain_and_other_affairs_in_the_platforms(a
     person("grace")
     assert [one[0] for one in written(chain=acme.ref.id)[own:]] == ["tenant.suspended"]
     assert [one[0] for one in written(chain=PLATFORM)[platform:]] == ["staff.added"]
+
+
+def test_a_tenants_console_names_the_member_in_the_tenants_own_chain(acme: TenantState) -> None:
+    owner, other = member(acme), member(acme, "viewer")
+    platform = len(written(chain=PLATFORM))
+    Desk(acme, owner).post(f"members/{other.pk}", role="admin")
+    shown = written("action", "actor_kind", "actor_id", "object_id", "data", chain=acme.ref.id)[-1]
+    said = {"roles": ["viewer", "admin"]}
+    assert shown == ("member.role_changed", "member", str(owner.pk), str(other.pk), said)
+    assert len(written(chain=PLATFORM)) == platform  # nor is a member's account one of staff
+    assert "example.com" not in str(written("data"))
 
 
 def test_the_console_names_the_person_the_request_and_the_address(acme: TenantState) -> None:

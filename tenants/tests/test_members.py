@@ -250,7 +250,7 @@ def test_the_last_owner_stays(acme: TenantState, change: Any) -> None:
 def test_the_accounts_of_an_erased_tenant_are_gone(committed: None) -> None:
     tenant, _, _ = provisioning.request_tenant("Gone", "gone-tomorrow")
     ada = members.invite(tenant.ref, "ada@example.com", MemberRole.OWNER, by="")
-    member_sessions.start(ada, address="", agent="")
+    member_sessions.start(ada, agent="")
     lifecycle.erase("gone-tomorrow")
     with tenancy.in_platform():
         assert not User.objects.filter(pk=ada.user_id).exists()
@@ -260,7 +260,7 @@ def test_the_accounts_of_an_erased_tenant_are_gone(committed: None) -> None:
 def test_old_sessions_are_forgotten(acme: TenantState) -> None:
     ada = member(acme)
     for _ in range(3):
-        member_sessions.start(ada, address="", agent="")
+        member_sessions.start(ada, agent="")
     with tenancy.in_platform():
         kept, idle, old = MemberSession.objects.filter(membership=ada)
         MemberSession.objects.filter(pk=idle.pk).update(

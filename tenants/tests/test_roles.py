@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ ROWS = [
     for line in TABLE.strip().splitlines()
     for role, said in zip(MemberRole, line.split()[1:], strict=True)
 ]
+ID = re.compile(r"<uuid:\w+>")
 WITHOUT_SESSION = {"sign-in", "sign-out", "forgot", "join", "reset"}
 
 
@@ -75,8 +77,7 @@ def test_pages_open_to_whom_the_table_says(acme: TenantState, role: MemberRole) 
     for name, needs in console_pages():
         if needs == frame.ANYBODY:
             continue
-        path = name.replace("<uuid:membership_id>", str(other.pk))
-        path = path.replace("<uuid:session_id>", str(uuid4()))
+        path = ID.sub(str(other.pk), name)
         answer = desk.get(path)
         if answer.status_code == 405:
             answer = desk.post(path)
@@ -107,13 +108,15 @@ def test_every_page_says_what_it_needs() -> None:
 
 
 def test_without_a_session_every_page_leads_to_the_sign_in(acme: TenantState) -> None:
+    desk = Desk(acme)
     for name, needs in console_pages():
         if needs == frame.ANYBODY:
             continue
-        methods = ("get", "post")
-        path = name.replace("<uuid:membership_id>", str(uuid4())).replace("<uuid:session_id>", str(uuid4()))
-        for answer in (getattr(Desk(acme), method)(path) for method in methods):
-            assert answer.status_code == 405 or "/console/sign-in" in answer.headers["Location"], name
+        path = ID.sub(str(uuid4()), name)
+        answer = desk.get(path)
+        if answer.status_code == 405:
+            answer = desk.post(path)
+        assert answer.headers["Location"].startswith("/console/sign-in"), name
 
 
 def reaches(source: str) -> list[str]:

@@ -14,8 +14,10 @@ from django.utils import timezone
 
 from chatplatform import jobs, tenancy
 from chatplatform.api.problem import Problem
+from chatplatform.observability.context import client_address
+from chatplatform.observability.middleware import address_of
 from tenants.auth import contacts, members
-from tenants.auth.passwords import Tries, client_address
+from tenants.auth.passwords import Tries
 from tenants.models import MemberSession, SignInTries, User
 from tenants.selectors import TenantState
 from tenants.services import member_sessions
@@ -78,7 +80,7 @@ def test_the_cookie_is_for_this_host_and_no_script(acme: TenantState) -> None:
 
 
 def test_a_session_of_one_tenant_is_nothing_at_another(acme: TenantState, globex: TenantState) -> None:
-    token = member_sessions.start(member(acme), address="", agent="")
+    token = member_sessions.start(member(acme), agent="")
     member(globex)
     theirs = Desk(globex)
     theirs.client.cookies[members.COOKIE] = token
@@ -243,7 +245,7 @@ def sign_in(username: str, password: str) -> str:
 def test_tries_at_once_are_all_counted(committed: None) -> None:
     def take(_: int) -> bool:
         try:
-            Tries(None, "parallel", "192.0.2.1").take()
+            Tries(None, "parallel").take()
         except Problem:
             return False
         finally:
@@ -272,12 +274,20 @@ def test_an_address_cannot_be_made_up(settings: Any, proxies: int, forwarded: st
     settings.PROXIES = proxies
     request = HttpRequest()
     request.META = {"REMOTE_ADDR": "192.0.2.1", "HTTP_X_FORWARDED_FOR": forwarded}
-    assert client_address(request) == address
+    assert address_of(request) == address
 
 
 def test_a_network_of_ipv6_is_one_address(acme: TenantState, few_tries: None) -> None:
     for number in range(7):
-        Tries(None, str(number), f"2001:db8::{number}").take()
+        take_from(f"2001:db8::{number}", str(number))
     with pytest.raises(Problem):
-        Tries(None, "another", "2001:db8::ffff:1").take()
-    Tries(None, "another", "2001:db8:0:1::1").take()
+        take_from("2001:db8::ffff:1", "another")
+    take_from("2001:db8:0:1::1", "another")
+
+
+def take_from(address: str, account: str) -> None:
+    token = client_address.set(address)
+    try:
+        Tries(None, account).take()
+    finally:
+        client_address.reset(token)
