@@ -16,7 +16,7 @@ from chatplatform.api.problem import DATABASE_GONE, Code, Problem
 from conversations.gateway import gateway
 from conversations.models import Reply
 from conversations.rag import embedders
-from conversations.services import attempts, leases, settlement, statements
+from conversations.services import attempts, leases, reconciler, settlement, statements
 from conversations.services.asking import Turn, ask, ended, failed, prepare
 from conversations.services.lease_keeper import Hold, Stop, holding, over
 from conversations.services.settlement import Outcome
@@ -52,6 +52,7 @@ async def generate(reply_id: UUID) -> bool:
         if settled is None:  # another attempt has taken over just now
             await writer.finish()
             await _keep_calls(reply, outcome)
+            await _end_again(reply)
     # What was not shown by now goes out with the last event.
     if settled is not None and await writer.end(outcome.status, settled):
         over(reply_id)
@@ -82,6 +83,8 @@ async def _leave(reply: Reply, writer: ReplyWriter, hold: Hold, outcome: Outcome
             return False
     finally:
         await _keep_calls(reply, outcome)
+    if superseded:
+        await _end_again(reply)
     return True
 
 
@@ -103,6 +106,14 @@ async def _keep_calls(reply: Reply, outcome: Outcome) -> None:
     except Exception as error:  # the database is away, say; the reply is in other hands all the same
         calls = [f"{call.model} {call.outcome} {call.charged}" for call in outcome.calls]
         log.warning("calls_not_recorded", reply=str(reply.pk), calls=calls, error=type(error).__name__)
+
+
+async def _end_again(reply: Reply) -> None:
+    """This attempt may have begun a log anew that was flushed after the reply's end: nobody else would end that."""
+    try:
+        await jobs.in_thread(reconciler.end_again, reply.pk)
+    except Exception as error:
+        log.warning("not_ended_again", reply=str(reply.pk), error=type(error).__name__)
 
 
 async def _attempt(begun: Begun, writer: ReplyWriter, hold: Hold) -> Outcome:

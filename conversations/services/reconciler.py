@@ -79,6 +79,13 @@ def announce_end(reply_id: UUID) -> None:
         leases.done([reply_id])
 
 
+def end_again(reply_id: UUID) -> None:
+    """See to it that the event log of a reply has its last event, if the reply has ended."""
+    reply = selectors.reply_or_none(reply_id)
+    if reply is not None and not reply.running:
+        jobs.run_in_loop(_announce_end(reply))
+
+
 async def _announce_end(reply: Reply) -> bool:
     writer = ReplyWriter(reply.conversation_id, reply.pk, reply.attempt)
     writer.restart(ResetReason.RESTART)

@@ -116,6 +116,28 @@ async def test_a_worker_that_was_only_paused_adds_and_settles_nothing(stage: Sta
     assert under_way.over_ws.resets == ["restart"]
 
 
+async def test_a_worker_that_was_paused_for_longer_than_its_reply_leaves_no_log_without_an_end(
+    stage: Stage,
+) -> None:
+    async with turn(stage, model="sim-tps=30,tokens=45") as under_way:
+        await under_way.over_ws.words(10)
+        paused = stage.worker_of(under_way.reply_id)
+        stage.signal(paused, signal.SIGSTOP)
+        try:
+            stored = await under_way.agree()
+            stage.valkey.flushall()
+        finally:
+            stage.signal(paused, signal.SIGCONT)
+        assert stored["attempts"] == 2
+        # It does not know yet, and begins the log anew.
+        until(lambda: stage.valkey.keys(f"*{under_way.reply_id}*:log"), "the worker has gone on")
+        late = Seen()
+        reading = asyncio.create_task(under_way.chat.stream(under_way.reply_id, late))
+        await late.end()
+        await reading
+    assert (late.text, len(late.last)) == (stored["content"], 1)
+
+
 async def test_two_deliveries_of_one_job_make_one_attempt(stage: Stage) -> None:
     for worker in WORKERS:
         stage.signal(worker, signal.SIGSTOP)
