@@ -33,6 +33,7 @@ EXPECTED: tuple[tuple[str, str], ...] = (
         "what the caller was answered, too",
     ),
 )
+ERROR = re.compile(r"[\w.]+(: |$)")
 NAMES = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}|/\S*/sockets/|0x[0-9a-f]+")
 
 
@@ -79,4 +80,6 @@ def _short(trace: list[str]) -> str:
     """Where it happened in our code or, failing that, at all; and what."""
     places = [line.strip() for line in trace if line.lstrip().startswith("File ")]
     ours = [place for place in places if "site-packages" not in place and "lib/python" not in place]
-    return f"{(ours or places or [''])[-1]} … {trace[-1].strip()}"
+    # What PostgreSQL says may take several lines.
+    last = max((number for number, line in enumerate(trace) if ERROR.match(line)), default=-1)
+    return f"{(ours or places or [''])[-1]} … {' '.join(line.strip() for line in trace[last:])}"
