@@ -13,7 +13,7 @@ from unfold.admin import ModelAdmin
 from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
 from billing import plans as in_force
-from billing.admin.prices import dollars
+from billing.admin.price_history import dollars
 from billing.models import Plan
 from billing.services import plans
 from billing.vocabulary import Feature, UsageBilling

@@ -2,210 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from decimal import Decimal
-from itertools import groupby
+from collections.abc import Iterable
 from typing import Any
 from uuid import UUID
 
-from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
-from django.core.validators import MinValueValidator
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
-from unfold import widgets
 from unfold.contrib.filters.admin import DropdownFilter
 
 from billing import pricing
+from billing.admin.price_forms import BackForm, NewPriceForm, PriceForm
+from billing.admin.price_history import KINDS, dollars, history, holding, newest
 from billing.models import ModelPrice
 from billing.models.prices import STAFF
-from billing.pricing import Prices
 from billing.services import prices
-from billing.services.price_list import Rates
 from chatplatform.api.forms import refuse
 from chatplatform.api.problem import Problem
-from chatplatform.llm.catalog import PROVIDERS
 from tenants.admin.pages import ReadOnlyAdmin, column, render
 
 LIST = "admin:billing_modelprice_changelist"
-KINDS = {
-    "input_price": "Input",
-    "cached_input_price": "Cached input",
-    "cache_write_price": "Cache write",
-    "output_price": "Output",
-}
 
 
-def dollars(amount: Decimal) -> str:
-    """An amount with as many decimals as it has, two at least."""
-    whole, _, decimals = f"{amount:,.9f}".partition(".")
-    return f"${whole}.{decimals.rstrip('0'):0<2}"
-
-
-# --- One model's prices --------------------------------------------------------------------------------------------
-@dataclass(frozen=True, slots=True)
-class Held:
-    """What a model costs from a moment on. `state` is "in force", "to come" or "past"."""
-
-    rows: list[ModelPrice]
-    state: str
-
-    @property
-    def first(self) -> ModelPrice:
-        return self.rows[0]
-
-    @property
-    def by_staff(self) -> bool:
-        return self.first.source == STAFF
-
-    @property
-    def steps(self) -> list[tuple[str, list[tuple[str, str]]]]:
-        """The lengths of prompts, and the prices of each under their names."""
-        return [
-            (length(self.rows, row), [(label, dollars(getattr(row, kind))) for kind, label in KINDS.items()])
-            for row in self.rows
-        ]
-
-
-def length(rows: list[ModelPrice], row: ModelPrice) -> str:
-    """For which prompts a row holds."""
-    if row.over_input_tokens:
-        return f"Prompts over {row.over_input_tokens:,} tokens"
-    following = [other.over_input_tokens for other in rows if other.over_input_tokens]
-    return f"Prompts up to {min(following):,} tokens" if following else "All prompts"
-
-
-def history(provider: str, model: str) -> list[Held]:
-    """All prices of a model, the newest first."""
-    rows = list(
-        ModelPrice.objects.filter(provider=provider, model=model).order_by(
-            "-valid_from", "-created_at", "over_input_tokens"
-        )
-    )
-    versions = [
-        list(version) for _, version in groupby(rows, key=lambda row: (row.valid_from, row.created_at))
-    ]
-    return [Held(version, _state(version[0], rows)) for version in versions]
-
-
-def _state(row: ModelPrice, rows: list[ModelPrice]) -> str:
-    now = timezone.now()
-    if row.id in _holding(Prices(rows, max(now, row.valid_from))):
-        return "in force" if row.valid_from <= now else "to come"
-    return "past"
-
-
-def _holding(found: Prices) -> set[UUID]:
-    return {price.id for version in found.versions for _, price in version.steps}
-
-
-# --- Forms ---------------------------------------------------------------------------------------------------------
-class PriceForm(forms.Form):
-    """A price of our own: one line of prices for each length of prompt that `rows` tell apart, and why."""
-
-    starts = forms.DateTimeField(
-        required=False,
-        label="From (UTC)",
-        widget=widgets.UnfoldAdminTextInputWidget(attrs={"type": "datetime-local"}),
-        help_text="Empty: at once. What was charged before stays as it is.",
-    )
-    reason = forms.CharField(
-        max_length=300,
-        widget=widgets.UnfoldAdminTextInputWidget(),
-        help_text="Such as the contract that says so. Kept with the price.",
-    )
-
-    def __init__(self, *args: Any, rows: list[ModelPrice], **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.rows = rows
-        for row in rows:
-            for kind, label in KINDS.items():
-                self.fields[f"{kind}_{row.over_input_tokens}"] = _amount(label, getattr(row, kind))
-
-    def steps(self) -> Iterator[tuple[str, list[forms.BoundField]]]:
-        """The fields of each length of prompt."""
-        for row in self.rows:
-            yield length(self.rows, row), [self[f"{kind}_{row.over_input_tokens}"] for kind in KINDS]
-
-    def rates(self) -> list[Rates]:
-        """What was entered; call after `is_valid()`."""
-        return [
-            Rates(
-                row.over_input_tokens,
-                *(self.cleaned_data[f"{kind}_{row.over_input_tokens}"] for kind in KINDS),
-            )
-            for row in self.rows
-        ]
-
-
-class NewPriceForm(PriceForm):
-    """A price for a model that has none."""
-
-    provider = forms.ChoiceField(
-        choices=[(name, name) for name in PROVIDERS], widget=widgets.UnfoldAdminSelectWidget()
-    )
-    model = forms.RegexField(
-        r"^[A-Za-z0-9._:/@+=,*#-]+$",
-        max_length=200,
-        widget=widgets.UnfoldAdminTextInputWidget(attrs={"autocapitalize": "none"}),
-        help_text="As the provider calls it; * stands for any text, # for a digit.",
-    )
-    field_order = ("provider", "model")
-
-    def clean(self) -> dict[str, Any]:
-        values = super().clean() or {}
-        named = {"provider": values.get("provider"), "model": (values.get("model") or "").lower()}
-        if ModelPrice.objects.filter(**named).exists():
-            self.add_error("model", "It has a price already; override that one.")
-        return {**values, **named}
-
-
-def _amount(label: str, now: Decimal | None) -> forms.DecimalField:
-    return forms.DecimalField(
-        max_digits=18,
-        decimal_places=9,
-        validators=[MinValueValidator(Decimal(0))],
-        label=label,
-        initial=None if now is None else dollars(now)[1:].replace(",", ""),
-        widget=widgets.UnfoldAdminDecimalFieldWidget(attrs={"step": "any", "min": "0"}),
-        help_text="" if now is None else f"Now {dollars(now)}",
-    )
-
-
-class BackForm(forms.Form):
-    """Why the list's price shall hold again."""
-
-    reason = forms.CharField(max_length=300, widget=widgets.UnfoldAdminTextInputWidget())
-
-
-# --- The pages -----------------------------------------------------------------------------------------------------
 class TimeFilter(DropdownFilter):  # type: ignore[misc]
     """What is in force, or else everything."""
 
     title = "time"
+    all_option = ("", "In force")
     parameter_name = "time"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         return [("to-come", "To come"), ("all", "All, history too")]
-
-    def choices(self, changelist: Any) -> Iterable[Any]:
-        found = list(super().choices(changelist))
-        form = found[0]["form"]
-        form.fields[self.parameter_name].choices[0] = ("", "In force")
-        return found
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[ModelPrice]) -> QuerySet[ModelPrice]:
         if self.value() == "all":
             return queryset
         if self.value() == "to-come":
             return queryset.filter(valid_from__gt=timezone.now())
-        return queryset.filter(id__in=_holding(pricing.load()))
+        return queryset.filter(id__in=holding(pricing.load()))
 
 
 class WhoseFilter(DropdownFilter):  # type: ignore[misc]
@@ -273,7 +112,9 @@ class ModelPriceAdmin(ReadOnlyAdmin):
         """The model's page: what it costs now, and what it did."""
         if not self.has_view_permission(request):
             raise PermissionDenied
-        price = get_object_or_404(ModelPrice, pk=object_id)
+        price = self.get_object(request, object_id)
+        if price is None:
+            raise Http404
         held = history(price.provider, price.model)
         rows = [row for version in held for row in version.rows]
         listed = any(row.source != STAFF for row in rows)
@@ -286,7 +127,7 @@ class ModelPriceAdmin(ReadOnlyAdmin):
             title=str(price.model),
             kinds=KINDS.values(),
             held=held,
-            names=_newest(held).names or [price.model],
+            names=newest(held).first.names or [price.model],
             may_set=self.has_add_permission(request),
             may_go_back=listed and bool(pricing.by_staff(rows)) and self.has_add_permission(request),
         )
@@ -307,19 +148,10 @@ class ModelPriceAdmin(ReadOnlyAdmin):
     def override(self, request: HttpRequest, price_id: UUID) -> HttpResponseBase:
         """A price of our own, beside the one that holds now."""
         price = self._settable(request, price_id)
-        newest = _newest(history(price.provider, price.model))
-        rows = sorted(
-            ModelPrice.objects.filter(
-                provider=price.provider,
-                model=price.model,
-                valid_from=newest.valid_from,
-                created_at=newest.created_at,
-            ),
-            key=lambda row: row.over_input_tokens,
-        )
-        form = PriceForm(request.POST or None, rows=rows)
+        held = newest(history(price.provider, price.model))
+        form = PriceForm(request.POST or None, rows=held.rows)
         back = reverse("admin:billing_modelprice_change", args=[price.pk])
-        if form.is_valid() and self._set(request, form, price.provider, price.model, newest.names):
+        if form.is_valid() and self._set(request, form, price.provider, price.model, held.first.names):
             return HttpResponseRedirect(back)
         shown = {"form": form, "button": "Set price", "back": back, "title": f"Override {price.model}"}
         return render(self, request, "admin/billing/price_form.html", original=price, price=price, **shown)
@@ -406,8 +238,3 @@ class ModelPriceAdmin(ReadOnlyAdmin):
     @column(description="From", ordering="valid_from")
     def shown_start(self, price: ModelPrice) -> str:
         return "the beginning" if price.valid_from.year == 1970 else f"{price.valid_from:%Y-%m-%d %H:%M}"
-
-
-def _newest(held: list[Held]) -> ModelPrice:
-    """What holds now, or what comes next."""
-    return next((version.first for version in held if version.state == "in force"), held[0].first)

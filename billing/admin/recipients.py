@@ -14,7 +14,7 @@ from unfold.admin import ModelAdmin
 
 from billing import plans as in_force
 from billing.admin.plans import limits_in_words, usage_in_words
-from billing.admin.prices import dollars
+from billing.admin.price_history import dollars
 from billing.models import BillingAccount, Issuer, Plan, Subscription
 from billing.services import plans
 from billing.vocabulary import Feature

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -31,10 +31,10 @@ class Update:
     effect, models that the list does not have any more (their prices stay), and what of the list was left out.
     """
 
-    written: list[Listed] = field(default_factory=list)
-    held_back: list[str] = field(default_factory=list)
-    no_longer_listed: list[str] = field(default_factory=list)
-    left_out: list[str] = field(default_factory=list)
+    written: list[Listed]
+    held_back: list[str]
+    no_longer_listed: list[str]
+    left_out: list[str]
 
 
 def update(*, dry_run: bool = False) -> Update:

@@ -41,8 +41,8 @@ def test_the_list_has_the_prices_in_force_and_can_have_all(root: Console) -> Non
     assert "$25.00" in shown
     assert "$37.50" not in shown  # the long prompts of before March 2026
     assert "$37.50" in root.text(PRICES, q="claude-opus-4-6", time="all")
-    assert "gpt-5.4-mini" in root.text(PRICES, provider="openai")
-    assert "gpt-5.4-mini" not in root.text(PRICES, provider="anthropic")
+    assert "gpt-5.4-mini" in root.text(PRICES, provider="openai", q="5.4-mini")
+    assert "gpt-5.4-mini" not in root.text(PRICES, provider="anthropic", q="5.4-mini")
     assert "claude" not in root.text(PRICES, origin="staff")
 
 
@@ -79,6 +79,10 @@ def test_an_override_can_begin_later_and_not_in_the_past(root: Console) -> None:
     assert pricing.price(HAIKU).output == Decimal("0.5")
     assert "To come" in root.text(price_page())
     assert "$9.00" in root.text(PRICES, time="to-come")
+    root.post(price_page("back/"), reason="Contract 12 ended")
+    shown = root.text(price_page())
+    assert "Not in force" in shown
+    assert "To come" not in shown
 
 
 def test_the_lists_price_comes_back(root: Console) -> None:
@@ -116,6 +120,7 @@ def test_who_may_only_see_prices_sets_none(acme: TenantState, name: str) -> None
     assert looker.get(f"{PRICES}add/").status_code == 403
     assert looker.get(price_page(name)).status_code == 403
     assert looker.post(price_page(name), reason="x", **amounts("1", 0, 100_000)).status_code == 403
+    assert looker.get(f"{PRICES}nonsense/change/").status_code == 404
     newcomer = Console(person("newcomer"))
     assert newcomer.get(price_page()).status_code == newcomer.get(PRICES).status_code == 403
 
