@@ -35,7 +35,7 @@ def access_spending(member: Member, month: date) -> Spending:
     first, last = selectors.bounds(month)
     with tenancy.in_tenant(member.tenant.ref):
         rows = selectors.by_day_and_model(first, last)
-        return Spending(first, last, rows, selectors.meters(member.tenant.configuration))
+        return Spending(first, last, rows, selectors.meters(member.tenant))
 
 
 def access_invoices(member: Member) -> Sequence[Invoice]:

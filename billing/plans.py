@@ -26,6 +26,12 @@ def allows(state: TenantState, feature: Feature) -> bool:
     return feature in state.terms.features
 
 
+def monthly_tokens(state: TenantState) -> int | None:
+    """How many tokens a tenant may use in a month: the lower of its own budget and what its plan includes at most."""
+    limits = (state.configuration.monthly_token_budget, state.terms.monthly_tokens)
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
 def plan_on(tenant: Tenant, day: date) -> Plan:
     """The plan that a tenant is on that day: by its newest subscription, or else the one that its tier names."""
     if (subscription := subscription_on(tenant.id, day)) is not None:

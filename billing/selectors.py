@@ -13,12 +13,12 @@ from uuid import UUID
 from django.db.models import Count, Q, QuerySet, Sum
 from django.utils import timezone
 
-from billing import csv_table, months
+from billing import csv_table, months, plans
 from billing.models import NOBODY, Balance, Hold, LedgerEntry
 from billing.vocabulary import BudgetLevel, CallOutcome, EntryKind
 from chatplatform.jobs import in_thread
 from chatplatform.tenancy import Scope
-from tenants.models import ConfigurationVersion
+from tenants.selectors import TenantState
 
 Inside = Callable[[], AbstractContextManager[Scope]]
 CALLS = Q(kind=EntryKind.CALL) & ~Q(outcome=CallOutcome.SKIPPED)  # those that reached a provider
@@ -186,9 +186,9 @@ def total(rows: Iterable[DayUsage]) -> Usage:
     return sum((row.usage for row in rows), Usage())
 
 
-def meters(configuration: ConfigurationVersion, today: date | None = None) -> Meters:
+def meters(state: TenantState, today: date | None = None) -> Meters:
     """The tenant's own budgets of this month and day (UTC), as the balances have them."""
-    today = today or timezone.now().date()
+    configuration, today = state.configuration, today or timezone.now().date()
     month = today.replace(day=1)
     wanted = Q(level=BudgetLevel.TENANT_MONTH, period=month) | Q(level=BudgetLevel.TENANT_DAY, period=today)
     found = {row.level: row for row in Balance.objects.filter(wanted, subject=NOBODY)}
@@ -197,7 +197,7 @@ def meters(configuration: ConfigurationVersion, today: date | None = None) -> Me
     return Meters(
         month=Meter(configuration.monthly_cost_budget_usd, of_month.spent_usd, of_month.held_usd),
         day=Meter(configuration.daily_cost_budget_usd, of_day.spent_usd, of_day.held_usd),
-        tokens=Meter(configuration.monthly_token_budget, of_month.spent_tokens, of_month.held_tokens),
+        tokens=Meter(plans.monthly_tokens(state), of_month.spent_tokens, of_month.held_tokens),
     )
 
 

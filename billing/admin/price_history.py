@@ -82,7 +82,7 @@ def _state(row: ModelPrice, rows: list[ModelPrice]) -> str:
 
 def holding(found: Prices) -> set[UUID]:
     """The rows that are in force."""
-    return {price.id for version in found.versions for _, price in version.steps}
+    return {price.id for version in found.versions for _, price in version.steps if price.id}
 
 
 def newest(held: list[Held]) -> Held:

@@ -23,12 +23,13 @@ from uuid import UUID
 import orjson
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections, router, transaction
 
+from billing import plans
 from billing.models import EVER, NOBODY, Balance, LedgerEntry
 from billing.services.metering import Row
 from billing.vocabulary import BudgetLevel
 from chatplatform.observability.metrics import BUDGET_OVERRUNS
 from chatplatform.postgres.prepared import Statement
-from tenants.models import ConfigurationVersion
+from tenants.selectors import TenantState
 
 REFUSED = "CB402"  # the SQLSTATE of migration 0002
 COLUMNS = ", ".join(str(field.column) for field in LedgerEntry._meta.concrete_fields)
@@ -85,14 +86,15 @@ class Settled:
     month_tokens: int | None
 
 
-def limits_of(configuration: ConfigurationVersion) -> Limits:
-    """The limits that a tenant's configuration sets."""
+def limits_of(state: TenantState) -> Limits:
+    """The limits that a tenant's configuration and plan set."""
+    configuration = state.configuration
     return Limits(
         conversation=configuration.conversation_cost_budget_usd,
         contact_month=configuration.user_monthly_cost_budget_usd,
         tenant_day=configuration.daily_cost_budget_usd,
         tenant_month=configuration.monthly_cost_budget_usd,
-        tenant_month_tokens=configuration.monthly_token_budget,
+        tenant_month_tokens=plans.monthly_tokens(state),
     )
 
 

@@ -31,10 +31,10 @@ def spend(request: HttpRequest, slug: str) -> HttpResponse:
     tenant = looked_into(request, slug)
     month = asked.month(request)
     first, last = selectors.bounds(month)
-    configuration = state(tenant.pk).configuration
+    of_tenant = state(tenant.pk)
     with tenancy.staff_view(tenant.ref):
         rows = selectors.by_day_and_model(first, last)
-        meters = selectors.meters(configuration)
+        meters = selectors.meters(of_tenant)
         held = selectors.held()
     total = selectors.total(rows)
     measure = asked.measure(request, total)

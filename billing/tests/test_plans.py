@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from billing import plans
 from billing.models import Plan
+from billing.services import budgets
 from billing.services import plans as service
 from billing.vocabulary import Feature, UsageBilling
 from chatplatform import tenancy
@@ -21,7 +22,7 @@ from chatplatform.testing import cast
 from tenants import limits, selectors
 from tenants.models import Tenant
 from tenants.selectors import TenantState
-from tenants.services import profile
+from tenants.services import configuration, profile
 from tenants.terms import Limits, Terms
 from tenants.vocabulary import Tier
 
@@ -162,6 +163,19 @@ def test_included_tokens_without_a_price_for_more_are_a_ceiling(
 ) -> None:
     made = plan(usage_billing=billing, included_tokens=included, overage_price=overage)
     assert plans.of_plan(made).monthly_tokens == allowed
+
+
+@pytest.mark.parametrize(
+    ("own", "overage", "holds"),
+    [(None, None, 1000), (400, None, 400), (5000, None, 1000), (5000, Decimal(2), 5000)],
+)
+def test_budgets_keep_the_ceiling_and_the_tenants_own_limit(
+    acme: TenantState, own: int | None, overage: Decimal | None, holds: int
+) -> None:
+    bought = plan(usage_billing=UsageBilling.TOKENS, included_tokens=1000, overage_price=overage)
+    service.subscribe(acme.ref, bought, today())
+    configuration.change(acme.ref, {"monthly_token_budget": own}, author="kim", by_staff=True)
+    assert budgets.limits_of(cast.state("acme")).tenant_month_tokens == holds
 
 
 def test_a_plan_that_would_allow_nothing_is_refused() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import date
 from decimal import Decimal
 from functools import partial
@@ -162,7 +163,7 @@ def test_budgets_stand_as_the_balances_of_today_and_this_month_say(in_acme: Tena
     ):
         Balance.objects.create(level=level, period=period, spent_usd=spent, held_usd="0.5", spent_tokens=70)
     limits = ConfigurationVersion(monthly_cost_budget_usd=Decimal(7), monthly_token_budget=0)
-    meters = selectors.meters(limits, today)
+    meters = selectors.meters(replace(in_acme, configuration=limits), today)
     assert meters.month == Meter(Decimal(7), Decimal(3), Decimal("0.5"))
     assert (meters.month.left, meters.month.percent) == (Decimal("3.5"), 50)
     assert meters.day == Meter(None, Decimal(1), Decimal("0.5")) and meters.day.percent is None
@@ -170,7 +171,9 @@ def test_budgets_stand_as_the_balances_of_today_and_this_month_say(in_acme: Tena
 
 
 def test_without_balances_nothing_is_spent(in_acme: TenantState) -> None:
-    meters = selectors.meters(ConfigurationVersion(monthly_cost_budget_usd=Decimal(7)))
+    meters = selectors.meters(
+        replace(in_acme, configuration=ConfigurationVersion(monthly_cost_budget_usd=Decimal(7)))
+    )
     assert (meters.month.spent, meters.month.percent, meters.day.spent) == (0, 0, 0)
 
 

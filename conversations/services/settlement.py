@@ -66,7 +66,7 @@ def settle(reply: Reply, outcome: Outcome) -> dict[str, Any] | None:
     if settled is None:
         return None
     state = tenants.state(current_tenant().id)
-    thresholds.note(account.day, budgets.limits_of(state.configuration), settled)
+    thresholds.note(account.day, budgets.limits_of(state), settled)
     tokens = outcome.usage.input_tokens + outcome.usage.output_tokens
     throttling.correct(state, reply.pk, tokens)
     ended.message = Message(id=reply.pk, content=outcome.text)

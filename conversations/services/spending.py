@@ -106,7 +106,7 @@ class Allowance:
 
 def allowance(state: TenantState, account: Account, prices: Prices, held: Amount) -> Allowance:
     """What an attempt may spend under a tenant's configuration and terms."""
-    limits = budgets.limits_of(state.configuration)
+    limits = budgets.limits_of(state)
     return Allowance(account, limits, prices, plans.terms(state).markup_percent, held)
 
 

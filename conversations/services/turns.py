@@ -135,7 +135,7 @@ def _store(
 ) -> Accepted:
     """Write it down, with the hold for the first call or for as long an answer as the budget has room for."""
     state = tenants.state(current_tenant().id)
-    limits = budgets.limits_of(state.configuration)
+    limits = budgets.limits_of(state)
 
     def store(wanted: NextCall) -> None:
         shorter = wanted.max_tokens < call.max_tokens

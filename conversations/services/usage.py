@@ -10,6 +10,7 @@ from typing import Any
 from django.db.models import Count, Q
 from django.utils import timezone
 
+from billing import plans
 from billing.models import LedgerEntry
 from billing.services import budgets
 from billing.vocabulary import CallOutcome, EntryKind
@@ -39,7 +40,7 @@ def of_month(state: TenantState, month: str | None = None) -> dict[str, Any]:
         "estimated_cost": f"{spent.usd:f}",
         "rate_limit_remaining": throttling.remaining(state),
         "budget": _budget(configuration.monthly_cost_budget_usd, spent.usd, held.usd, lambda usd: f"{usd:f}"),
-        "token_budget": _budget(configuration.monthly_token_budget, spent.tokens, held.tokens, int),
+        "token_budget": _budget(plans.monthly_tokens(state), spent.tokens, held.tokens, int),
     }
 
 
