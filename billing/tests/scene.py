@@ -96,14 +96,14 @@ def _wipe_schema(ref: TenantRef) -> None:
     """As the database's superuser: the tables refuse everybody else."""
     from chatplatform.postgres.roles import admin_connection
 
+    books = ["billing_invoice", "billing_invoiceline", "billing_payment", "billing_ledgerentry"]
     with admin_connection() as admin:
-        tables = (
-            "billing_invoice",
-            "billing_invoiceline",
-            "billing_payment",
-            "billing_ledgerentry",
-            "billing_hold",
-        )
-        names = ", ".join(f'"{ref.schema}".{name}' for name in tables)
-        admin.execute("SET LOCAL session_replication_role = replica")  # no trigger objects
+
+        def trigger(switch: str) -> None:
+            for name in books:
+                admin.execute(f'ALTER TABLE "{ref.schema}".{name} {switch} TRIGGER append_only'.encode())
+
+        trigger("DISABLE")
+        names = ", ".join(f'"{ref.schema}".{name}' for name in [*books, "billing_hold"])
         admin.execute(f"TRUNCATE {names}".encode())
+        trigger("ENABLE ALWAYS")
