@@ -15,9 +15,9 @@ app_name = "api"
 schema: dict[str, Any] = {"authentication_classes": [], "permission_classes": []}
 
 urlpatterns = [
+    path("", include("conversations.api.urls")),  # first: most requests are for these
     path("", include("tenants.api.urls")),
     path("", include("billing.api.urls")),
-    path("", include("conversations.api.urls")),
     path("schema", SpectacularAPIView.as_view(**schema), name="schema"),
     path("docs", SpectacularSwaggerSplitView.as_view(url_name="api:schema", **schema), name="docs"),
 ]

@@ -11,7 +11,6 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from itertools import count
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from django.db import DEFAULT_DB_ALIAS, connections
 from psycopg import Connection, OperationalError
@@ -21,7 +20,7 @@ from psycopg.pq import ConnStatus, ExecStatus, TransactionStatus
 from psycopg.pq.abc import PGconn, PGresult
 
 Row = tuple[Any, ...]
-MOST_KEPT = 100  # for each connection; one takes PostgreSQL about 100 kB
+MOST_KEPT = 100  # for each connection; one takes about 100 kB of its memory in PostgreSQL
 PLACEHOLDER = re.compile(r"%\((\w+)\)s|%%")
 # A migration has changed what it answers with; the connection was reset behind our back.
 OUTDATED = FeatureNotSupported, InvalidSqlStatementName
@@ -116,11 +115,9 @@ def checked(server: PGconn, answer: PGresult) -> PGresult:
     raise error_from_result(answer, encoding="utf-8")
 
 
-_of_connection: WeakKeyDictionary[Connection[Any], Prepared] = WeakKeyDictionary()
-
-
-def of_connection(connection: Connection[Any]) -> Prepared:
-    """What this connection has prepared."""
-    if connection not in _of_connection:
-        _of_connection[connection] = Prepared(connection)
-    return _of_connection[connection]
+def of_connection(connection: Any) -> Prepared:
+    """What this psycopg connection has prepared. Kept on it, so that both go together."""
+    found: Prepared | None = getattr(connection, "kept_statements", None)
+    if found is None:
+        found = connection.kept_statements = Prepared(connection)
+    return found

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
@@ -33,7 +35,7 @@ def fresh(committed: None) -> Iterator[Any]:
     with tenancy.in_platform():
         connection.ensure_connection()
     connection.connection.execute("DEALLOCATE ALL")
-    prepared._of_connection.pop(connection.connection, None)
+    vars(connection.connection).pop("kept_statements", None)
     yield connection
     connection.close()
 
@@ -161,3 +163,12 @@ def test_a_connection_that_was_cut_says_so(
             NAME.run({"id": SAME})
         fresh.close()
         assert NAME.run({"id": SAME}) == []
+
+
+def test_a_connection_that_is_gone_leaves_nothing_behind(servers: embedded.Servers) -> None:
+    with psycopg.connect(servers.where.database_admin_url) as gone:
+        prepared.of_connection(gone).run(Statement("SELECT 1"), {}, "public")
+    trace = weakref.ref(gone)
+    del gone
+    gc.collect()
+    assert trace() is None
