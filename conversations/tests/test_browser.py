@@ -6,6 +6,7 @@ import json
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import pytest
@@ -14,9 +15,12 @@ from selenium.webdriver.common.keys import Keys
 
 from chatplatform import tenancy
 from chatplatform.testing import cast
+from chatplatform.testing.backend import pair, running_key_server, signed
 from chatplatform.testing.browser import Browser
+from chatplatform.testing.clients import Caller
 from chatplatform.testing.live import Live
 from chatplatform.testing.stage import until
+from tenants.services import token_issuers
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.processes]
 
@@ -215,3 +219,36 @@ def test_a_phone_does_not_scroll_sideways(live: Live, browser: Browser) -> None:
         assert max(browser.script(wide)) <= 390
     finally:
         browser.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_a_shop_hands_its_customer_over(
+    live: Live, browser: Browser, acme_api: Caller, committed: None
+) -> None:
+    """A form on another site, with a token that the shop's backend signed: the cookie is taken, the chat is Ada's."""
+    backend, issuer = pair("ES256", "browser"), "https://browser-shop.example"
+    acme = cast.state("acme").ref
+    row = token_issuers.register(acme, "browser shop", issuer, public_key=backend.pem)
+    form = f'<form method=post action="{home(live)}session"><input name=token value="%s"><button>Chat</button></form>'
+
+    def page(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Type", "text/html")
+        handler.end_headers()
+        handler.wfile.write((form % signed(backend, issuer, "acme", "ada-of-the-shop")).encode())
+
+    with running_key_server() as shop:
+        shop.answer = page
+        origin = f"http://127.0.0.1:{shop.port}"
+        acme_api.patch("/tenants/acme/config", {"widget_origins": [origin]})
+        browser.driver.get(origin)
+        browser.see("button").click()
+        browser.until(lambda: browser.is_connected, "the socket is open")
+        browser.write("Hello")
+        browser.until_answered()
+    conversation = browser.driver.current_url.rstrip("/").rpartition("/")[2]
+    assert (
+        acme_api.get(f"/conversations/{conversation}").json()["end_user"]["external_id"] == "ada-of-the-shop"
+    )
+    acme_api.patch("/tenants/acme/config", {"widget_origins": []})
+    token_issuers.remove(acme, row.pk)
+    browser.forget()

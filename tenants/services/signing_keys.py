@@ -116,7 +116,8 @@ def rotate(*, compromised: bool = False) -> Rotation:
     """Do what is due: retire keys whose tokens are over, let the next key sign if it is known everywhere, and publish
     another one. Doing it again changes nothing until something is due.
 
-    With `compromised` the keys that have signed are worth nothing from now on, nor are their tokens.
+    With `compromised` no key of before is worth anything from now on (the next one was stored beside the others), nor
+    are their tokens; new ones sign, although others may not have seen them yet.
     """
     with tenancy.in_platform(), transaction.atomic():
         with connection.cursor() as cursor:
@@ -139,9 +140,8 @@ def rotate(*, compromised: bool = False) -> Rotation:
 
 def _rotate(now: datetime, compromised: bool) -> list[str]:
     did = []
-    signed = [State.CURRENT, State.PREVIOUS]
     over = (
-        SigningKey.objects.filter(state__in=signed)
+        SigningKey.objects.exclude(state=State.RETIRED)
         if compromised
         else SigningKey.objects.filter(state=State.PREVIOUS, replaced_at__lte=now - KEPT_FOR)
     )

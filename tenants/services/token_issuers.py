@@ -21,7 +21,7 @@ from tenants.services import key_sets, public_keys
 from tenants.services.public_keys import NotAKey, PublicKey
 from tenants.vocabulary import AuditAction
 
-MOST = 10  # issuers of one tenant: were all of them slow, their fetches still leave room for others'
+MOST = 10  # issuers of one tenant: were all of them slow, their fetches still leave room for others
 
 
 @dataclass(frozen=True, slots=True)
