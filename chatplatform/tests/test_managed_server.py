@@ -15,7 +15,7 @@ from django.conf import settings
 
 from chatplatform import embedded
 
-NAME, INSTALLER, LOGIN = "managed", "managed_installer", "managed_login"
+NAME, FIRST, INSTALLER, LOGIN = "managed", "managed_first", "managed_installer", "managed_login"
 LIFE = """
 import django
 django.setup()
@@ -32,17 +32,20 @@ def managed(servers: embedded.Servers) -> Iterator[dict[str, str]]:
     """Such a database, made as docs/operations.md says: the addresses of its superuser, installer and login."""
     superuser = servers.where.database_admin_url
     with psycopg.connect(superuser, autocommit=True) as admin:
-        _let_in(admin, INSTALLER, LOGIN)
-        admin.execute(f"CREATE ROLE {INSTALLER} LOGIN CREATEROLE NOSUPERUSER")
-        admin.execute(f"CREATE ROLE {LOGIN} LOGIN NOINHERIT")
-        admin.execute(f"CREATE DATABASE {NAME} OWNER {INSTALLER}")
+        _let_in(admin, FIRST, INSTALLER, LOGIN)
+        admin.execute(f"CREATE ROLE {FIRST} LOGIN CREATEROLE CREATEDB NOSUPERUSER")
+    with psycopg.connect(superuser.replace("cp_admin", FIRST), autocommit=True) as first:
+        first.execute(f"CREATE ROLE {INSTALLER} LOGIN CREATEROLE")
+        first.execute(f"CREATE ROLE {LOGIN} LOGIN NOINHERIT")
+        first.execute(f"GRANT {INSTALLER} TO CURRENT_USER")
+        first.execute(f"CREATE DATABASE {NAME} OWNER {INSTALLER}")
     inside = superuser.replace("/chatplatform", f"/{NAME}")
     with psycopg.connect(inside, autocommit=True) as admin:
         admin.execute("CREATE EXTENSION vector SCHEMA public")
     yield {"superuser": inside, **{who: inside.replace("cp_admin", who) for who in (INSTALLER, LOGIN)}}
     with psycopg.connect(superuser, autocommit=True) as admin:
         admin.execute(f"DROP DATABASE {NAME} WITH (FORCE)")
-        for role in (f"{NAME}_platform", f"{NAME}_owner", f"{NAME}_t_initech", LOGIN, INSTALLER):
+        for role in (f"{NAME}_platform", f"{NAME}_owner", f"{NAME}_t_initech", LOGIN, INSTALLER, FIRST):
             admin.execute(f"DROP ROLE IF EXISTS {role}")
 
 
