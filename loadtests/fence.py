@@ -19,7 +19,7 @@ from chatplatform.tenancy import TenantRef
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "chatplatform.settings")
 ROUNDS = 2_000
-STEPS = (10, 100, 300, 1_000, 3_000)
+STEPS = (10, 100, 1_000)
 
 
 @contextmanager
@@ -100,18 +100,18 @@ def report(tenants: list[TenantRef], made_in: float) -> None:
     from django.db import connection
 
     connection.close()
+    connection.close_pool()  # type: ignore[attr-defined]  # the next process of the server has seen nothing yet
     two = tenants[:2]
     look(two)
     stay = measured(lambda: look(two[:1] * ROUNDS), ROUNDS)
     change = measured(lambda: look(two * (ROUNDS // 2)), ROUNDS)
-    before = _memory()
     first = measured(lambda: look(tenants), len(tenants))
     again = measured(lambda: look(tenants), len(tenants))
     cells = [
         f"{len(tenants):,}",
         f"{made_in * 1000:,.0f}",
         *(f"{wall:,.0f} / {cpu:,.0f}" for wall, cpu in (stay, change, first, again)),
-        f"{_memory() - before:,.0f}",
+        f"{_memory():,.0f}",
     ]
     print("| " + " | ".join(cells) + " |", flush=True)
 
@@ -122,7 +122,7 @@ def main() -> None:
     wanted = parser.parse_args().tenants
     print(
         "| tenants | making the last one, ms | read in the same tenant, µs wall / CPU | in another each time "
-        "| in all, first time | in all, again | MB more of the server's process |"
+        "| in all, first time | in all, again | MB of the server's process then |"
     )
     print("|---|---|---|---|---|---|---|")
     with server():
