@@ -20,7 +20,9 @@ from chatplatform import tenancy
 from chatplatform.api.problem import invalid
 from chatplatform.jobs import enqueue
 from chatplatform.postgres.models import uuid7
+from tenants import audit
 from tenants.models import Tenant
+from tenants.vocabulary import AuditAction
 
 log = structlog.get_logger("billing.payments")
 FORGOTTEN_AFTER = timedelta(minutes=10)
@@ -121,6 +123,8 @@ def record(document: IssuedDocument, word: Word, by: str = "") -> bool:
                 detail=word.detail,
                 at=word.at,
             )
+            if by:
+                audit.record(AuditAction.INVOICE_PAID, word.document, amount=str(word.amount))
             newest = Payment.objects.filter(invoice_id=word.document).order_by("-at", "-id")[0]
         with tenancy.in_platform():
             IssuedDocument.objects.filter(id=document.id).update(payment_status=newest.status)

@@ -6,6 +6,7 @@ from datetime import date
 from decimal import Decimal
 from typing import Any
 
+from django.db import transaction
 from django.utils import timezone
 
 from billing import plans
@@ -14,9 +15,9 @@ from billing.vocabulary import Feature, UsageBilling
 from chatplatform import tenancy
 from chatplatform.api.problem import invalid
 from chatplatform.tenancy import TenantRef
-from tenants import control
+from tenants import audit, control
 from tenants.models import Tenant
-from tenants.vocabulary import Tier
+from tenants.vocabulary import AuditAction, Tier
 
 CHANGED = "plans_changed"
 SMALL = [Feature.KNOWLEDGE, Feature.TOOLS]
@@ -60,9 +61,10 @@ def seed() -> None:
 
 def save(plan: Plan) -> None:
     """Write a plan, new or changed; every tenant on it has the new terms. Raises ValidationError."""
-    with tenancy.in_platform():
+    with tenancy.in_platform(), transaction.atomic():
         plan.full_clean()
         plan.save()
+        audit.record(AuditAction.PLAN_SAVED, plan.code)
     control.publish(CHANGED)
 
 
@@ -76,10 +78,11 @@ def subscribe(tenant: TenantRef, plan: Plan, starts: date, *, author: str = "") 
         raise invalid("plan", "Tenants cannot be put on this plan any more.")
     if starts < today:
         raise invalid("starts", "This day is over, and what was charged stays as it is.")
-    with tenancy.in_platform():
+    with tenancy.in_platform(), transaction.atomic():
         subscription, _ = Subscription.objects.update_or_create(
             tenant_id=tenant.id, starts=starts, defaults={"plan": plan, "author": author}
         )
+        audit.record(AuditAction.PLAN_CHOSEN, plan.code, tenant=tenant.id, starts=str(starts))
     follow(tenant)
     return subscription
 

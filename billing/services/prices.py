@@ -18,7 +18,8 @@ from billing.services import price_list
 from billing.services.price_list import Listed, Rates
 from chatplatform import tenancy
 from chatplatform.api.problem import invalid
-from tenants import control
+from tenants import audit, control
+from tenants.vocabulary import AuditAction
 
 LOCK = 0x63707072  # "cppr": one writer of prices at a time
 CHANGED = "prices_changed"
@@ -53,8 +54,9 @@ def update(*, dry_run: bool = False) -> Update:
             for key, prices in _by_model(wanted).items()
             for price in _missing(known.get(key, []), prices, now)
         ]
-        if not dry_run:
+        if missing and not dry_run:
             ModelPrice.objects.bulk_create(rows_of(missing))
+            audit.record(AuditAction.PRICES_UPDATED, written=len(missing))
     if missing and not dry_run:
         control.publish(CHANGED)
     listed = {(price.provider, price.model) for price in wanted}
@@ -102,6 +104,7 @@ def override(
         if same.exists():
             raise invalid("starts", "Another price begins at this moment.")
         ModelPrice.objects.bulk_create(rows_of([price], reason=reason.strip(), author=author))
+        audit.record(AuditAction.PRICE_SET, f"{provider}/{model}", starts=price.starts)
     control.publish(CHANGED)
 
 
@@ -120,6 +123,7 @@ def back_to_list(provider: str, model: str, *, reason: str, author: str) -> None
             raise invalid("model", "The list's price holds already, or there is none.")
         again = rows_of([replace(latest, starts=now)], reason=reason.strip(), author=author)
         ModelPrice.objects.bulk_create(again)
+        audit.record(AuditAction.PRICE_RESET, f"{provider}/{model}")
     control.publish(CHANGED)
 
 

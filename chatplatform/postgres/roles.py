@@ -80,6 +80,7 @@ def drop_schema(schema: str) -> None:
     with admin_connection() as admin:
         _run(admin, "DROP SCHEMA IF EXISTS {} CASCADE", schema)
         if _role_exists(admin, role):
+            _let_admin_act_as(admin, role)  # whoever is no superuser may drop its own rights alone
             _run(admin, "DROP OWNED BY {}", role)
             _run(admin, "DROP ROLE {}", role)
 

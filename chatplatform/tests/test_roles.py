@@ -8,8 +8,10 @@ import psycopg
 import pytest
 from django.db import ProgrammingError, connection, transaction
 
-from chatplatform import tenancy
+from chatplatform import embedded, tenancy
 from chatplatform.postgres import names, roles
+from chatplatform.postgres.models import uuid7
+from chatplatform.testing import cast
 from conversations.models import Work
 from tenants.models import ApiKey, Contact, Tenant
 from tenants.selectors import TenantState
@@ -143,3 +145,49 @@ def test_a_role_name_is_never_cut_off() -> None:
 
 def test_slugs_become_schemas_one_to_one() -> None:
     assert names.schema_for("big-shop-2") == "t_big_shop_2"
+
+
+# --- What the shared schema lets a tenant reach ----------------------------------------------------------------
+def test_no_shared_table_is_a_tenants_to_touch(in_acme: TenantState) -> None:
+    """Of all there are: a new one that is granted by mistake fails here."""
+    rights = ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER")
+    allowed = " OR ".join(f"has_table_privilege(oid, '{right}')" for right in rights)
+    tables = "relkind IN ('r', 'p', 'v', 'm', 'f') AND relnamespace = 'public'::regnamespace"
+    assert run(f"SELECT relname FROM pg_class WHERE {tables} AND ({allowed})") == []
+    assert run(f"SELECT count(*) > 20 FROM pg_class WHERE {tables}") == [(True,)]
+
+
+def test_the_functions_that_act_for_a_tenant_in_shared_tables_are_these(in_acme: TenantState) -> None:
+    """Each runs as the owner, so each has to be looked at: what it touches needs a policy of its own."""
+    found = run("SELECT proname FROM pg_proc WHERE prosecdef ORDER BY proname")
+    assert found == [("add_work",), ("hand_back_work",), ("settle_work",), ("take_work",)]
+
+
+def test_work_rows_of_another_tenant_are_out_of_reach_even_of_a_careless_function(
+    committed: None, servers: embedded.Servers
+) -> None:
+    """A function that runs as the owner, and forgets to ask whose the rows are, finds the tenant's own."""
+    acme, globex = cast.state("acme"), cast.state("globex")
+    own, other = uuid7(), uuid7()
+    for tenant, work in ((acme, own), (globex, other)):
+        with tenancy.in_platform():
+            Work.objects.create(id=work, tenant_id=tenant.ref.id, state="settled")
+    with psycopg.connect(servers.where.database_admin_url, autocommit=True) as admin:
+        admin.execute(f"SET ROLE {names.owner_role(connection.settings_dict['NAME'])}")
+        careless = "CREATE FUNCTION public.careless_{} LANGUAGE sql SECURITY DEFINER AS '{}'"
+        admin.execute(
+            careless.format("look() RETURNS SETOF uuid", "SELECT id FROM public.conversations_work")
+        )
+        admin.execute(
+            careless.format("give(uuid) RETURNS void", "UPDATE public.conversations_work SET tenant_id = $1")
+        )
+        try:
+            with tenancy.in_tenant(acme.ref):
+                seen = [row[0] for row in run("SELECT public.careless_look()")]
+                assert own in seen and other not in seen
+                with pytest.raises(ProgrammingError, match="row-level security"):
+                    run(f"SELECT public.careless_give('{globex.ref.id}')")
+        finally:
+            admin.execute("DROP FUNCTION public.careless_look(), public.careless_give(uuid)")
+    with tenancy.in_platform():
+        assert Work.objects.filter(id__in=[own, other]).delete()[0] == 2, "the platform sees all"

@@ -47,11 +47,13 @@ def anchored(tmp_path: Path, settings: Any) -> Path:
 
 @pytest.fixture
 def chain(admin: Admin, anchored: Path) -> Iterator[UUID]:
-    """A chain of ten entries, committed; gone afterwards."""
+    """A chain of ten entries, committed; gone afterwards. No chain is anchored where other tests had their place."""
     one = uuid4()
+    admin.execute("UPDATE tenants_audithead SET anchored = 0")
     for number in range(10):
         audit.record(ACTION, number, tenant=one, note=f"entry {number}", nested={"b": [1, None], "a": True})
     yield one
+    admin.execute("UPDATE tenants_audithead SET anchored = 0")
     for table in ("auditentry", "audithead"):
         tamper(admin, f"DELETE FROM tenants_{table} WHERE chain = %(chain)s", chain=one)
 
@@ -416,7 +418,7 @@ def test_the_command_says_what_it_looked_at(chain: UUID) -> None:
         "unanchored": 1,
         "findings": [],
     }
-    assert result_of("verify_audit_log", "--platform")["chains"] == 1
+    assert result_of("verify_audit_log", "--platform")["findings"] == []
 
 
 def test_the_command_names_the_row_and_fails(chain: UUID, admin: Admin) -> None:
