@@ -96,14 +96,11 @@ def _wipe_schema(ref: TenantRef) -> None:
     """As the database's superuser: the tables refuse everybody else."""
     from chatplatform.postgres.roles import admin_connection
 
+    kept = ("billing_invoice", "billing_invoiceline", "billing_payment", "billing_ledgerentry")
     with admin_connection() as admin:
-        tables = (
-            "billing_invoice",
-            "billing_invoiceline",
-            "billing_payment",
-            "billing_ledgerentry",
-            "billing_hold",
-        )
-        names = ", ".join(f'"{ref.schema}".{name}' for name in tables)
-        admin.execute("SET LOCAL session_replication_role = replica")  # no trigger objects
-        admin.execute(f"TRUNCATE {names}".encode())
+        admin.execute("SELECT set_config('search_path', %s, true)", [ref.schema])
+        for table in kept:
+            admin.execute(f"ALTER TABLE {table} DISABLE TRIGGER append_only".encode())
+        admin.execute(f"TRUNCATE billing_hold, {', '.join(kept)}".encode())
+        for table in kept:
+            admin.execute(f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER append_only".encode())
