@@ -19,6 +19,8 @@ from chatplatform.api.fields import one_line
 from chatplatform.api.problem import invalid
 from chatplatform.postgres.models import uuid7
 from chatplatform.tenancy import TenantRef
+from tenants import audit
+from tenants.vocabulary import AuditAction
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,14 @@ def credit(
             )
         with tenancy.in_tenant(tenant):
             _write(document, invoice, reason, given, sums)
+        audit.record(
+            AuditAction.INVOICE_CREDITED,
+            document.document,
+            tenant=tenant.id,
+            number=document.name,
+            corrects=invoice.number,
+            total=str(document.total),
+        )
     return document
 
 

@@ -20,7 +20,9 @@ from chatplatform import tenancy
 from chatplatform.api.problem import invalid
 from chatplatform.jobs import enqueue
 from chatplatform.postgres.models import uuid7
+from tenants import audit
 from tenants.models import Tenant
+from tenants.vocabulary import AuditAction
 
 log = structlog.get_logger("billing.payments")
 FORGOTTEN_AFTER = timedelta(minutes=10)
@@ -94,7 +96,15 @@ def record_by_hand(document: IssuedDocument, amount: Decimal, detail: str, autho
         at=timezone.now(),
         detail=detail,
     )
-    record(document, word, by="staff")
+    with transaction.atomic():
+        record(document, word, by="staff")
+        audit.record(
+            AuditAction.INVOICE_PAID,
+            document.document,
+            tenant=document.tenant,
+            number=document.name,
+            amount=str(amount),
+        )
 
 
 def record(document: IssuedDocument, word: Word, by: str = "") -> bool:
