@@ -38,6 +38,7 @@ CALL = (
     "estimated",
     "charged_usd",
 )
+TERMS = ("code", "name", "starts", "ends", "monthly_fee", "usage_billing", "included_tokens", "overage_price")
 # What a tenant is not told: what the call cost us, and so what we add.
 OURS = (
     "input_price",
@@ -138,7 +139,7 @@ def as_json(shown: Document) -> dict[str, Any]:
         "reason": invoice.reason,
         "issuer": invoice.issuer,
         "recipient": invoice.recipient,
-        "plans": invoice.plan["terms"],
+        "plans": [{name: terms[name] for name in TERMS} for terms in invoice.plan["terms"]],
         "currency": invoice.currency,
         "lines": [
             {"id": str(line.id)}

@@ -31,6 +31,12 @@ def hand_over_waiting() -> None:
     payments.hand_over_waiting()
 
 
+@shared_task(name="billing.ask_about_payments", base=PlatformTask)
+def ask_about_payments() -> None:
+    """Find out about payments of which no word came."""
+    payments.ask_about_open()
+
+
 @shared_task(name="billing.follow_plans", base=PlatformTask)
 def follow_plans() -> None:
     """Note the tiers of the plans that have begun."""

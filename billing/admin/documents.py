@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -28,8 +27,8 @@ from unfold.contrib.filters.admin import RelatedDropdownFilter
 from billing import invoices, payments
 from billing.admin import issuing
 from billing.admin.forms import CreditForm, PaymentForm
-from billing.invoices import Document
-from billing.models import BillingAccount, InvoiceLine, IssuedDocument
+from billing.admin.visits import Visit
+from billing.models import BillingAccount, IssuedDocument
 from billing.services import credits
 from billing.services import payments as paying
 from billing.templatetags.invoices import money
@@ -37,10 +36,8 @@ from billing.vocabulary import DocumentKind, PaymentStatus
 from chatplatform import tenancy
 from chatplatform.api.forms import refuse
 from chatplatform.api.problem import Problem
-from tenants import audit
 from tenants.admin.pages import ReadOnlyAdmin, button, column, render
-from tenants.models import Tenant, User
-from tenants.vocabulary import AuditAction
+from tenants.models import Tenant
 
 KIND_COLOURS = {DocumentKind.INVOICE: "info", DocumentKind.CREDIT_NOTE: "warning"}
 PAYMENT_COLOURS = {
@@ -51,45 +48,6 @@ PAYMENT_COLOURS = {
     PaymentStatus.VOIDED: "warning",
     PaymentStatus.REFUNDED: "warning",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Visit:
-    """One request for a page of one document; permissions have been checked."""
-
-    admin: IssuedDocumentAdmin
-    request: HttpRequest
-    row: IssuedDocument
-    tenant: Tenant
-
-    @property
-    def user(self) -> User:
-        user = self.request.user
-        assert isinstance(user, User), "the console's pages are behind its sign-in"
-        return user
-
-    def read(self) -> Document:
-        """The document, out of its tenant's schema; the look is logged before."""
-        audit.record(AuditAction.INVOICE_READ, self.row.document, tenant=self.tenant.id)
-        with tenancy.staff_view(self.tenant.ref):
-            return invoices.document(self.row.document)
-
-    def url(self, page: str, *args: object) -> str:
-        return reverse(f"admin:billing_issueddocument_{page}", args=[self.row.pk, *args])
-
-    def links(self, document: Document) -> dict[str, Any]:
-        """What the document's template needs."""
-        may = self.user.has_perm("billing.view_ledgerentry")
-        calls: Callable[[InvoiceLine], str] = lambda line: self.url("calls", line.id)  # noqa: E731
-        return invoices.page(document, self.url("csv"), self.url("json"), calls if may else None)
-
-    def done(self, message: str, row: IssuedDocument | None = None) -> HttpResponse:
-        """Log and say what was done, and go to the document (or another one)."""
-        self.admin.log_change(self.request, self.row, message)
-        messages.success(self.request, message)
-        return HttpResponseRedirect(
-            reverse("admin:billing_issueddocument_change", args=[(row or self.row).pk])
-        )
 
 
 def detail(visit: Visit) -> HttpResponseBase:

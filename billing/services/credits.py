@@ -11,14 +11,15 @@ from django.db import transaction
 from django.utils import timezone
 
 from billing.amounts import CENT, NOTHING, Sums, credit_sums
-from billing.models import Invoice, InvoiceLine, IssuedDocument
+from billing.models import Invoice, InvoiceLine, IssuedDocument, Issuer
 from billing.services import numbering
 from billing.vocabulary import DocumentKind, LineKind
 from chatplatform import tenancy
 from chatplatform.api.fields import one_line
 from chatplatform.api.problem import invalid
-from chatplatform.postgres.models import uuid7
 from chatplatform.tenancy import TenantRef
+from tenants import audit
+from tenants.vocabulary import AuditAction
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,6 @@ def credit(
     A `document_id` of the caller's makes it safe to repeat: the second call finds what the first one did. Raises
     Problem, and IssuedDocument.DoesNotExist.
     """
-    document_id = document_id or uuid7()
     reason = one_line("reason", reason.strip())
     if not 0 < len(reason) <= 300:
         raise invalid("reason", "Say why, in at most 300 characters.")
@@ -54,27 +54,27 @@ def credit(
             )
             # Whoever else credits this invoice waits here, so what is left is what is left.
             issuer = numbering.locked(original.issuer_id)
-            if found := IssuedDocument.objects.filter(document=document_id, tenant=tenant.id).first():
+            if document_id and (found := IssuedDocument.objects.filter(document=document_id).first()):
                 return found
         with tenancy.in_tenant(tenant):
             invoice = Invoice.objects.get(id=invoice_id)
             left = left_of(invoice)
-        given = _given(left, amounts)
-        sums = credit_sums(given.values(), invoice.tax_percent, left.sums)
+            given = _given(left, amounts)
+            note = _note(invoice, reason, credit_sums(given.values(), invoice.tax_percent, left.sums))
+            note.id = document_id or note.id
         with tenancy.in_platform():
-            document = numbering.register(
-                issuer,
-                tenant=tenant.id,
-                tenant_slug=tenant.slug,
-                document=document_id,
-                kind=DocumentKind.CREDIT_NOTE,
-                month=invoice.month,
-                total=-sums.total,
-                issued_at=timezone.now(),
-                author=author,
-            )
+            document = _registered(issuer, tenant, note, author)
         with tenancy.in_tenant(tenant):
-            _write(document, invoice, reason, given, sums)
+            note.save(force_insert=True)
+            InvoiceLine.objects.bulk_create(_lines(note, given))
+        audit.record(
+            AuditAction.INVOICE_CREDITED,
+            note.id,
+            tenant=tenant.id,
+            number=note.number,
+            corrects=invoice.number,
+            total=str(note.total),
+        )
     return document
 
 
@@ -108,17 +108,11 @@ def _given(left: Left, amounts: Mapping[UUID, Decimal] | None) -> dict[InvoiceLi
     return given
 
 
-def _write(
-    document: IssuedDocument,
-    invoice: Invoice,
-    reason: str,
-    given: Mapping[InvoiceLine, Decimal],
-    sums: Sums,
-) -> None:
-    note = Invoice(
-        id=document.document,
+def _note(invoice: Invoice, reason: str, sums: Sums) -> Invoice:
+    """The credit note, which has no number yet."""
+    now = timezone.now()
+    return Invoice(
         kind=DocumentKind.CREDIT_NOTE,
-        number=document.name,
         month=invoice.month,
         corrects=invoice,
         reason=reason,
@@ -130,11 +124,29 @@ def _write(
         tax_percent=invoice.tax_percent,
         tax=-sums.tax,
         total=-sums.total,
-        issued_at=document.issued_at,
-        due_on=document.issued_at.date(),
+        issued_at=now,
+        due_on=now.date(),
     )
-    note.save(force_insert=True)
-    InvoiceLine.objects.bulk_create(
+
+
+def _registered(issuer: Issuer, tenant: TenantRef, note: Invoice, author: str) -> IssuedDocument:
+    document = numbering.register(
+        issuer,
+        tenant=tenant.id,
+        tenant_slug=tenant.slug,
+        document=note.id,
+        kind=note.kind,
+        month=note.month,
+        total=note.total,
+        issued_at=note.issued_at,
+        author=author,
+    )
+    note.number = document.name
+    return document
+
+
+def _lines(note: Invoice, given: Mapping[InvoiceLine, Decimal]) -> list[InvoiceLine]:
+    return [
         InvoiceLine(
             invoice=note,
             corrects=line,
@@ -149,4 +161,4 @@ def _write(
             amount=-amount,
         )
         for position, (line, amount) in enumerate(given.items(), 1)
-    )
+    ]

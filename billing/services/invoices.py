@@ -30,8 +30,9 @@ from chatplatform.api.problem import invalid
 from chatplatform.jobs import enqueue_on_commit
 from chatplatform.postgres.models import uuid7
 from chatplatform.tenancy import TenantRef
+from tenants import audit
 from tenants.models import Tenant
-from tenants.vocabulary import TenantStatus
+from tenants.vocabulary import AuditAction, TenantStatus
 
 BILLED = (TenantStatus.ACTIVE, TenantStatus.SUSPENDED)
 # A reply that was accepted in the month's last minute may be generated and settled well after midnight.
@@ -111,6 +112,13 @@ def _write(prepared: Draft, author: str, now: datetime) -> Issued:
             invoice = _invoice(prepared, issuer, document)
             invoice.save(force_insert=True)
             InvoiceLine.objects.bulk_create(_lines(invoice, prepared.lines))
+        audit.record(
+            AuditAction.INVOICE_ISSUED,
+            document.document,
+            tenant=tenant.id,
+            number=document.name,
+            total=str(total),
+        )
         if waits:
             enqueue_on_commit("billing.hand_over", str(document.document))
     return Issued(document, is_new=True)

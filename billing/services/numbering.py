@@ -7,8 +7,6 @@ from uuid import UUID
 
 from billing.models import IssuedDocument, Issuer
 from chatplatform.api.problem import invalid
-from tenants import audit
-from tenants.vocabulary import AuditAction
 
 
 def locked(issuer_id: UUID) -> Issuer:
@@ -25,6 +23,4 @@ def register(issuer: Issuer, **fields: Any) -> IssuedDocument:
         raise invalid("number_format", f"{issuer}: the format {issuer.number_format!r} is wrong.") from error
     issuer.next_number = number + 1
     issuer.save(update_fields=["next_number"])
-    document = IssuedDocument.objects.create(issuer=issuer, number=number, name=name, **fields)
-    audit.record(AuditAction.INVOICE_ISSUED, document.document, tenant=document.tenant, name=name)
-    return document
+    return IssuedDocument.objects.create(issuer=issuer, number=number, name=name, **fields)

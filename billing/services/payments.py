@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from billing import payments
 from billing.models import BillingAccount, Invoice, IssuedDocument, Payment
-from billing.payments import Bill, BillLine, Word
+from billing.payments import Bill, BillLine, NotTaken, Word
 from billing.vocabulary import DocumentKind, PaymentStatus
 from chatplatform import tenancy
 from chatplatform.api.problem import invalid
@@ -26,6 +26,9 @@ from tenants.vocabulary import AuditAction
 
 log = structlog.get_logger("billing.payments")
 FORGOTTEN_AFTER = timedelta(minutes=10)
+OPEN = (PaymentStatus.SENT, PaymentStatus.FAILED)
+ENDED = (PaymentStatus.PAID, PaymentStatus.VOIDED)
+ASKED_AT_ONCE = 1_000
 
 
 def hand_over(document_id: UUID) -> None:
@@ -56,6 +59,35 @@ def hand_over_waiting() -> int:
     for document in forgotten:
         enqueue("billing.hand_over", str(document))
     return len(forgotten)
+
+
+def ask_about_open() -> int:
+    """Ask the provider about invoices that wait for money, in case a word of its was lost. How many had ended."""
+    if not payments.provider().takes_invoices:
+        return 0
+    with tenancy.in_platform():
+        waiting = IssuedDocument.objects.filter(payment_status__in=OPEN).order_by("issued_at")
+        documents = list(waiting[:ASKED_AT_ONCE])
+    ended = 0
+    for document in documents:
+        try:
+            ended += _ask(document)
+        except NotTaken as error:  # one invoice's trouble is not the others'
+            log.warning("payment_not_asked", document=document.name, error=str(error))
+    return ended
+
+
+def _ask(document: IssuedDocument) -> bool:
+    provider = payments.provider()
+    with tenancy.in_platform():
+        tenant = Tenant.objects.filter(id=document.tenant).first()
+    if tenant is None:
+        return False
+    with tenancy.in_tenant(tenant.ref):
+        handed = Payment.objects.filter(invoice_id=document.document, provider=provider.name).first()
+    word = provider.status(document.document, handed.reference) if handed else None
+    # That it is open is no news, and less than that a payment failed.
+    return word is not None and word.status in ENDED and record(document, word)
 
 
 def send_again(document: IssuedDocument) -> None:
@@ -96,7 +128,15 @@ def record_by_hand(document: IssuedDocument, amount: Decimal, detail: str, autho
         at=timezone.now(),
         detail=detail,
     )
-    record(document, word, by="staff")
+    with transaction.atomic():
+        record(document, word, by="staff")
+        audit.record(
+            AuditAction.INVOICE_PAID,
+            document.document,
+            tenant=document.tenant,
+            number=document.name,
+            amount=str(amount),
+        )
 
 
 def record(document: IssuedDocument, word: Word, by: str = "") -> bool:
@@ -123,8 +163,6 @@ def record(document: IssuedDocument, word: Word, by: str = "") -> bool:
                 detail=word.detail,
                 at=word.at,
             )
-            if by:
-                audit.record(AuditAction.INVOICE_PAID, word.document, amount=str(word.amount))
             newest = Payment.objects.filter(invoice_id=word.document).order_by("-at", "-id")[0]
         with tenancy.in_platform():
             IssuedDocument.objects.filter(id=document.id).update(payment_status=newest.status)

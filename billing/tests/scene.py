@@ -96,14 +96,11 @@ def _wipe_schema(ref: TenantRef) -> None:
     """As the database's superuser: the tables refuse everybody else."""
     from chatplatform.postgres.roles import admin_connection
 
-    books = ["billing_invoice", "billing_invoiceline", "billing_payment", "billing_ledgerentry"]
+    kept = ("billing_invoice", "billing_invoiceline", "billing_payment", "billing_ledgerentry")
     with admin_connection() as admin:
-
-        def trigger(switch: str) -> None:
-            for name in books:
-                admin.execute(f'ALTER TABLE "{ref.schema}".{name} {switch} TRIGGER append_only'.encode())
-
-        trigger("DISABLE")
-        names = ", ".join(f'"{ref.schema}".{name}' for name in [*books, "billing_hold"])
-        admin.execute(f"TRUNCATE {names}".encode())
-        trigger("ENABLE ALWAYS")
+        admin.execute("SELECT set_config('search_path', %s, true)", [ref.schema])
+        for table in kept:
+            admin.execute(f"ALTER TABLE {table} DISABLE TRIGGER append_only".encode())
+        admin.execute(f"TRUNCATE billing_hold, {', '.join(kept)}".encode())
+        for table in kept:
+            admin.execute(f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER append_only".encode())

@@ -60,5 +60,5 @@ def test_invoices_credit_notes_and_payments_by_hand_are(acme: TenantState, setti
     assert written("action", "object_id", chain=acme.ref.id, kinds=["invoice"])[-3:] == [
         (Action.INVOICE_ISSUED, str(invoice.document)),
         (Action.INVOICE_PAID, str(invoice.document)),
-        (Action.INVOICE_ISSUED, str(note.document)),
+        (Action.INVOICE_CREDITED, str(note.document)),
     ]

@@ -11,7 +11,7 @@ import pytest
 from django.contrib.admin.models import LogEntry
 
 from billing.models import Invoice, InvoiceLine, IssuedDocument
-from billing.services import credits, invoices
+from billing.services import credits, invoices, payments
 from billing.tests import scene
 from billing.tests.scene import JUST_AFTER, MONTH, called
 from chatplatform import tenancy
@@ -79,6 +79,20 @@ def test_a_person_can_read_it(row: IssuedDocument, boss: Console, name: str) -> 
 def test_a_look_is_logged_before_it_happens(row: IssuedDocument, boss: Console) -> None:
     boss.text(page(row))
     assert written()[-1] == (AuditAction.INVOICE_READ, str(row.document), {})
+
+
+def test_what_is_done_with_it_is_in_the_audit_log(acme: TenantState, row: IssuedDocument) -> None:
+    note = credits.credit(acme.ref, row.document, "All of it")
+    payments.record_by_hand(row, Decimal(15), "Cash", "ann")
+    issued, credited, paid = written(kinds=["invoice"])[-3:]
+    number = {"number": "INV-000001"}
+    assert issued == (AuditAction.INVOICE_ISSUED, str(row.document), {**number, "total": "15.00"})
+    assert credited == (
+        AuditAction.INVOICE_CREDITED,
+        str(note.document),
+        {"number": "INV-000002", "corrects": "INV-000001", "total": "-15.00"},
+    )
+    assert paid == (AuditAction.INVOICE_PAID, str(row.document), {**number, "amount": "15"})
 
 
 def test_json_and_csv_say_the_same(row: IssuedDocument, boss: Console) -> None:

@@ -11,7 +11,6 @@ from uuid import UUID
 import pytest
 from django.test import Client
 
-from billing import payments as providers
 from billing import tasks
 from billing.models import BillingAccount, Invoice, IssuedDocument, Payment
 from billing.payments import NotTaken
@@ -273,11 +272,20 @@ def test_a_refund_that_cannot_be_looked_up_is_to_be_said_again(
     assert status(document) == PaymentStatus.REFUNDED
 
 
-def test_status_asks_the_provider(document: IssuedDocument, stripe: StripeStandIn) -> None:
+def test_a_payment_of_which_no_word_came_is_found_out(
+    acme: TenantState, document: IssuedDocument, stripe: StripeStandIn
+) -> None:
     invoice = sent(document, stripe)
+    assert payments.ask_about_open() == 0
+    assert len(words(acme)) == 1  # that it is open is no news
     stripe.pay(invoice["id"])
-    word = providers.provider().status(document.document, invoice["id"])
-    assert (word.status, word.amount) == (PaymentStatus.PAID, Decimal("14.76"))
+    stripe.fail_next = [500]
+    assert payments.ask_about_open() == 0
+    assert payments.ask_about_open() == 1
+    assert status(document) == PaymentStatus.PAID
+    asked = len(stripe.requests)
+    assert payments.ask_about_open() == 0
+    assert len(stripe.requests) == asked
 
 
 def test_a_credit_note_is_no_bill(acme: TenantState, document: IssuedDocument, stripe: StripeStandIn) -> None:

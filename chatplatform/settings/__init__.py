@@ -238,6 +238,7 @@ CELERY_BEAT_SCHEDULE = {
     },
     "expire-idempotency-records": {"task": "tenants.expire_idempotency_records", "schedule": 3600},
     "hand-over-invoices": {"task": "billing.hand_over_waiting", "schedule": 600, "options": {"expires": 600}},
+    "ask-about-payments": {"task": "billing.ask_about_payments", "schedule": 86400},
     "follow-plans": {"task": "billing.follow_plans", "schedule": 3600},
     "expire-sign-ins": {"task": "tenants.expire_sign_ins", "schedule": 3600},
     "return-dead-holds": {
