@@ -88,6 +88,7 @@ class AuditAction(models.TextChoices):
     CONVERSATION_READ = "conversation.read", "Read a conversation"
     INVOICE_READ = "invoice.read", "Read an invoice"
     SPENDING_READ = "spending.read", "Looked at what a tenant spends"
+    HOLDS_RETURNED = "hold.returned", "Gave back what dead attempts held"
     DOCUMENT_INGESTED = "document.ingested", "Took in a document"
     DOCUMENT_REMOVED = "document.removed", "Removed a document"
     CONSOLE_ADDED = "console.added", "Added a row in the console"

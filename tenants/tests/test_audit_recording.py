@@ -190,7 +190,7 @@ DOING: dict[Action, Callable[[TenantState, pytest.MonkeyPatch], Any]] = {
 
 
 # Shown where these pages are: billing/tests/test_pages.py and test_usage_pages.py.
-ELSEWHERE = {Action.INVOICE_READ, Action.SPENDING_READ}
+ELSEWHERE = {Action.INVOICE_READ, Action.SPENDING_READ, Action.HOLDS_RETURNED}
 
 
 @pytest.mark.parametrize("action", [action for action in Action if action not in ELSEWHERE])
