@@ -21,7 +21,7 @@ def usd(value: Decimal | int) -> str:
 
 def exact_usd(value: Decimal) -> str:
     """US dollars, to the last digit."""
-    return f"${value.normalize():,f}" if value else "$0"
+    return f"{'−' if value < 0 else ''}${abs(value).normalize():,f}" if value else "$0"
 
 
 def count(value: Decimal | int) -> str:

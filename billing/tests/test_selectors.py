@@ -223,7 +223,7 @@ def test_the_scale_holds_the_highest_in_a_few_round_steps(highest: Decimal) -> N
         ("0.0369", "$0.0369", "$0.0369"),
         ("0.000000123", "$0.000000123", "$0.000000123"),
         ("100", "$100.00", "$100"),
-        ("-2.5", "−$2.50", "$-2.5"),
+        ("-2.5", "−$2.50", "−$2.5"),
     ],
 )
 def test_money_is_shown_as_people_read_it(amount: str, shown: str, exact: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -128,19 +129,38 @@ def test_the_ledger_is_narrowed_by_its_form(acme: TenantState, row: IssuedDocume
     assert 'value="2026-04-01"' in console.text("spending/acme/ledger/", last="2026-04-09")
 
 
-def test_holds_are_shown_with_their_age(acme: TenantState) -> None:
-    with tenancy.in_tenant(acme.ref):
-        hold = Hold.objects.create(
+def held(tenant: TenantState, minutes: int) -> Hold:
+    """What an attempt held so long ago and did not settle."""
+    with tenancy.in_tenant(tenant.ref):
+        return Hold.objects.create(
             reply=uuid7(),
             attempt=2,
             conversation=uuid7(),
             day=timezone.now().date(),
             usd=Decimal("0.0123"),
             tokens=4000,
-            taken_at=timezone.now() - timezone.timedelta(minutes=7),  # type: ignore[attr-defined]
+            taken_at=timezone.now() - timedelta(minutes=minutes),
         )
+
+
+def test_holds_are_shown_with_their_age(acme: TenantState) -> None:
+    hold = held(acme, 7)
     html = Console(person("boss", superuser=True)).text("conversations/acme/holds/")
     assert str(hold.reply) in html and "7\xa0minutes" in html and "$0.0123" in html
+
+
+def test_dead_holds_can_be_given_back_by_those_who_may(acme: TenantState) -> None:
+    _, young = held(acme, 60), held(acme, 1)
+    clerk = Console(person("clerk", "billing.view_ledgerentry"))
+    assert "Give back" not in clerk.text("conversations/acme/holds/")
+    assert clerk.post("conversations/acme/holds/return/").status_code == 403
+    boss = Console(person("boss", superuser=True))
+    assert boss.get("conversations/acme/holds/return/").status_code == 405
+    boss.post("conversations/acme/holds/return/")
+    assert "1 given back." in boss.text("conversations/acme/holds/")
+    assert written("action", "data", kinds=["hold"]) == [("hold.returned", {"holds": 1})]
+    with tenancy.in_tenant(acme.ref):
+        assert [one.pk for one in Hold.objects.all()] == [young.pk]
 
 
 # --- Over REST -----------------------------------------------------------------------------------------------------

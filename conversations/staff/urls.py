@@ -12,6 +12,7 @@ urlpatterns = [
     path("", admin.site.admin_view(views.tenants), name="tenants"),
     path("<slug:slug>/", admin.site.admin_view(views.conversations), name="conversations"),
     path("<slug:slug>/holds/", admin.site.admin_view(holds.show), name="holds"),
+    path("<slug:slug>/holds/return/", admin.site.admin_view(holds.return_dead), name="return-holds"),
     path(
         "<slug:slug>/<uuid:conversation_id>/", admin.site.admin_view(views.conversation), name="conversation"
     ),

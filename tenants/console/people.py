@@ -72,7 +72,7 @@ def invite(visit: Visit) -> HttpResponseBase:
     if form.is_valid():
         role = access.access_role(visit.member, form.cleaned_data["role"])
         email = form.cleaned_data["email"]
-        if attempt(form, lambda: members.invite(visit.tenant.ref, email, role, by=visit.member.email)):
+        if attempt(form, lambda: _invite(visit, email, role)):
             return go(TAB, done="invited")
     return visit.render("invite", TAB, form=form)
 
@@ -92,7 +92,9 @@ def one(visit: Visit, membership_id: UUID) -> HttpResponseBase:
 
 @page(Action.MANAGE_MEMBERS, ("POST",))
 def invite_again(visit: Visit, membership_id: UUID) -> HttpResponseBase:
-    members.invite_again(access.access_member(visit.member, membership_id))
+    membership = access.access_member(visit.member, membership_id)
+    members.count_invitation(visit.tenant.ref)
+    members.invite_again(membership)
     return go(TAB, done="invited")
 
 
@@ -106,3 +108,9 @@ def disable(visit: Visit, membership_id: UUID) -> HttpResponseBase:
 def enable(visit: Visit, membership_id: UUID) -> HttpResponseBase:
     members.enable(access.access_member(visit.member, membership_id))
     return go(TAB, done="enabled")
+
+
+def _invite(visit: Visit, email: str, role: str) -> bool:
+    members.count_invitation(visit.tenant.ref)
+    members.invite(visit.tenant.ref, email, role, by=visit.member.email)
+    return True

@@ -11,6 +11,7 @@ from django.http.response import HttpResponseBase
 from django.urls import reverse
 
 from tenants.auth import members as cookies
+from tenants.auth.members import Member
 from tenants.console.frame import NOTICES, acting_as, attempt, go, open_page, posted, show
 from tenants.selectors import TenantState
 from tenants.services import access, member_sessions, members
@@ -65,6 +66,9 @@ def sign_in(request: HttpRequest, tenant: TenantState) -> HttpResponseBase:
             form, lambda: members.sign_in(tenant.ref, values["email"], values["password"], agent=agent)
         )
         if token:
+            _end(
+                cookies.of_request(request, tenant)
+            )  # or the browser would leave a session behind that it has no more
             wanted = request.GET.get("next", "")
             response = HttpResponseRedirect(
                 wanted if INSIDE.fullmatch(wanted) else reverse("console-overview")
@@ -79,9 +83,8 @@ def sign_out(request: HttpRequest, tenant: TenantState) -> HttpResponseBase:
     """Ends this browser's session."""
     member = cookies.of_request(request, tenant)
     response = go("console-sign-in", done="signed-out")
-    if request.method == "POST" and member is not None:
-        with acting_as(member):
-            member_sessions.end(access.access_session(member, member.session_id))
+    if request.method == "POST":
+        _end(member)
         cookies.clear(response)
     return response
 
@@ -108,6 +111,12 @@ def join(request: HttpRequest, tenant: TenantState) -> HttpResponseBase:
 def reset(request: HttpRequest, tenant: TenantState) -> HttpResponseBase:
     """Where the link for another password leads."""
     return _choose_password(request, tenant, Link.RESET, "Choose another password", "reset")
+
+
+def _end(member: Member | None) -> None:
+    if member is not None:
+        with acting_as(member):
+            member_sessions.end(access.access_session(member, member.session_id))
 
 
 def _choose_password(

@@ -133,6 +133,11 @@ def invite(tenant: TenantRef, email: str, role: str, *, by: str) -> Membership:
     return membership
 
 
+def count_invitation(tenant: TenantRef) -> None:
+    """Before members have a mail sent to an address of their choice. Raises Problem `rate_limited`."""
+    Tries(tenant.id, "invitations").take()
+
+
 def invite_again(membership: Membership) -> None:
     """Another link for who has not joined; the one before is void. Raises Problem."""
     if membership.state is not MemberState.INVITED:

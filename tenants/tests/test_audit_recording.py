@@ -191,6 +191,7 @@ DOING: dict[Action, Callable[[TenantState, pytest.MonkeyPatch], Any]] = {
 
 # Shown where they happen: in billing/tests, test_audit.py for the most part.
 ELSEWHERE = {
+    Action.HOLDS_RETURNED,
     Action.INVOICE_CREDITED,
     Action.INVOICE_ISSUED,
     Action.INVOICE_PAID,

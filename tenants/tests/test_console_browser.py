@@ -8,11 +8,13 @@ import pytest
 from selenium.webdriver.common.by import By
 
 from chatplatform import tenancy
+from chatplatform.testing import cast
 from chatplatform.testing.browser import Browser
 from chatplatform.testing.live import Live
 from tenants.models import Tenant
-from tenants.services import lifecycle
+from tenants.services import lifecycle, members
 from tenants.tests.console import PASSWORD, person
+from tenants.tests.people import member
 
 pytestmark = [pytest.mark.browser, pytest.mark.processes, pytest.mark.slow]
 SLUG = "browser-born"
@@ -62,6 +64,7 @@ def test_no_page_breaks_the_policy_or_calls_elsewhere(chromium: Browser, console
         "billing/plan/add/",
         f"{tenant}billing/",
     ]
+    pages += [f"{tenant}members/", "spending/acme/", "spending/acme/ledger/", "conversations/acme/holds/"]
     origin = console.removesuffix("/admin/")
     for page in pages:
         chromium.driver.get(console + page)
@@ -85,3 +88,30 @@ def test_a_tenant_is_born_before_ones_eyes(chromium: Browser, console: str) -> N
     chromium.see("[data-said]")
     assert chromium.driver.find_elements(By.ID, "api-key") == []
     assert complaints(chromium) == []
+
+
+@pytest.fixture
+def owner(committed: None, live: Live) -> Iterator[str]:
+    """The address of Acme's own console, which has an owner."""
+    acme = cast.state("acme")
+    member(acme)
+    yield f"http://acme.localhost:{live.port}/console/"
+    members.forget_accounts(acme.ref)
+
+
+def test_a_member_gets_in_and_around_on_a_telephone(chromium: Browser, owner: str) -> None:
+    screen = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
+    chromium.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+    try:
+        chromium.driver.get(owner + "members")
+        chromium.see("[name=email]").send_keys("owner@example.com")
+        chromium.see("[name=password]").send_keys(PASSWORD)
+        chromium.see("button[type=submit]").click()
+        chromium.until(lambda: chromium.driver.current_url == owner + "members", "the wanted page")
+        for page in ("", "usage", "invoices", "members/invite", "account"):
+            chromium.driver.get(owner + page)
+            chromium.see("h1")
+            assert chromium.script("return document.documentElement.scrollWidth") <= 390, page
+            assert complaints(chromium) == [], page
+    finally:
+        chromium.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

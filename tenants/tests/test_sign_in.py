@@ -227,6 +227,23 @@ def test_links_are_not_sent_without_end(acme: TenantState, few_tries: None) -> N
     assert answers == [302, 302, 302, 403]
 
 
+def test_invitations_are_not_sent_without_end(acme: TenantState, few_tries: None) -> None:
+    desk = Desk(acme, member(acme))
+    said = [
+        desk.post("members/invite", email=f"{n}@example.com", role="viewer").status_code for n in range(4)
+    ]
+    assert said == [302, 302, 302, 200]
+
+
+def test_signing_in_again_leaves_no_session_behind(acme: TenantState) -> None:
+    ada = member(acme)
+    desk = Desk(acme)
+    for _ in range(2):
+        desk.sign_in("owner@example.com")
+    with tenancy.in_platform():
+        assert MemberSession.objects.filter(membership=ada).count() == 1
+
+
 def test_staff_are_limited_too(acme: TenantState, few_tries: None) -> None:
     person("root", superuser=True)
     for _ in range(3):
