@@ -19,7 +19,7 @@ from chatplatform.tenancy import TenantRef
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "chatplatform.settings")
 ROUNDS = 2_000
-STEPS = (10, 100, 1_000)
+STEPS = (10, 100, 300, 1_000, 3_000)
 
 
 @contextmanager
@@ -82,7 +82,9 @@ def _seconds(stat: Path) -> float:
 def _memory() -> float:
     """MB of the server's process behind our connection that are its own."""
     rollup = Path(f"/proc/{_backend()}/smaps_rollup").read_text()
-    return sum(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Private_")) / 1024
+    return (
+        sum(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Private_Dirty")) / 1024
+    )
 
 
 def look(tenants: list[TenantRef]) -> None:
