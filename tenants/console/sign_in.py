@@ -10,6 +10,7 @@ from django.http import HttpRequest, HttpResponseRedirect
 from django.http.response import HttpResponseBase
 from django.urls import reverse
 
+from chatplatform.api.problem import Problem
 from tenants.auth import members as cookies
 from tenants.auth.members import Member
 from tenants.console.frame import NOTICES, acting_as, attempt, go, open_page, posted, show
@@ -124,7 +125,11 @@ def _choose_password(
 ) -> HttpResponseBase:
     assert done in NOTICES
     token = request.GET.get("token", "")
-    membership = members.of_link(kind, tenant.ref, token)
+    try:
+        membership = members.of_link(kind, tenant.ref, token)
+    except Problem as problem:
+        shown = {"form": SignInForm(), "action": reverse("console-sign-in"), "notice": problem.detail}
+        return show(request, tenant, "sign_in", status=problem.code.status, **shown)
     form = PasswordForm(posted(request))
     if form.is_valid():
         password = form.cleaned_data["password"]

@@ -88,7 +88,8 @@ def test_a_link_is_good_once(acme: TenantState, kind: Link) -> None:
     members.follow_link(kind, acme.ref, shown, NEW)
     with pytest.raises(Problem):
         members.follow_link(kind, acme.ref, shown, PASSWORD)
-    assert Desk(acme).get(f"{kind}?token={shown}").status_code == 404
+    answer = Desk(acme).get(f"{kind}?token={shown}")
+    assert answer.status_code == 404 and "not good any more" in answer.content.decode()
 
 
 @pytest.mark.parametrize("kind", Link)
