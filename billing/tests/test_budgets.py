@@ -258,7 +258,7 @@ def test_in_any_order_no_limit_is_passed_and_the_books_add_up(books: TenantState
     run_state_machine_as_test(
         Books,
         settings=settings(
-            max_examples=20, stateful_step_count=20, deadline=None, derandomize=True, phases=[Phase.generate]
+            max_examples=15, stateful_step_count=20, deadline=None, derandomize=True, phases=[Phase.generate]
         ),
     )
 

@@ -495,9 +495,9 @@ async def test_over_a_thousand_calls_the_ledger_is_what_the_provider_counts(
     said = [question(number, random) for number in range(1000)]
     calls: dict[str, list[dict[str, Any]]] = {}
     replies: dict[str, UUID] = {}
-    for start in range(0, len(said), 100):  # the simulator remembers the last thousand requests
+    for start in range(0, len(said), 250):  # the simulator remembers the last thousand requests
         simulator.control(reset=True)
-        part = said[start : start + 100]
+        part = said[start : start + 250]
         made = await accepted(*[say(text=text, max_tokens=200, model="sim") for text in part])
         replies |= dict(zip(part, made, strict=True))
         for reply in made[::STOPPED]:
