@@ -249,8 +249,12 @@ Ask = Callable[[str], Awaitable[str]]  # the answer to a question; raises Refuse
 
 
 async def closed_loop(to: Address, job: dict[str, Any]) -> dict[str, Any]:
-    """`clients` side by side for `seconds`, after `warm_up` more; every answer is compared with what was `expected`."""
+    """`clients` side by side for `seconds`, after `warm_up` more; every answer is compared with what was `expected`.
+
+    With `per_second`, they ask no more often than that together.
+    """
     clients = int(job["clients"])
+    every = clients / job["per_second"] if job.get("per_second") else 0.0
     ways = {"ws": _ask_websocket, "rest": _ask_rest, "completions": _ask_completions}
     share = [job["seats"][number::clients] for number in range(clients)]
     asks = await asyncio.gather(*(ways[job["way"]](to, job, seats) for seats in share))
@@ -258,8 +262,12 @@ async def closed_loop(to: Address, job: dict[str, Any]) -> dict[str, Any]:
     begin = time.monotonic() + job["warm_up"]
     end = begin + job["seconds"]
 
-    async def chat(ask: Ask) -> None:
+    async def chat(number: int, ask: Ask) -> None:
+        due = time.monotonic() + every * number / clients
         while (asked := time.monotonic()) < end:
+            if every:
+                await asyncio.sleep(max(due - asked, 0))
+                asked, due = time.monotonic(), due + every
             name = uuid.uuid4().hex[-8:]
             try:
                 right = await asyncio.wait_for(ask(name), PATIENCE) == job["expected"].format(name=name)
@@ -270,7 +278,7 @@ async def closed_loop(to: Address, job: dict[str, Any]) -> dict[str, Any]:
                 failed.append(f"{type(error).__name__}: {error}"[:120])
                 await asyncio.sleep(0.1)
 
-    await asyncio.gather(*map(chat, asks))
+    await asyncio.gather(*(chat(number, ask) for number, ask in enumerate(asks)))
     counted = [seconds for at, seconds in took if begin <= at < end]
     return {
         "clients": clients,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -19,6 +20,7 @@ from loadtests.stand import Stand, file_limit
 TTFT, TPS = 0.2, 30.0
 RAMP = 25.0  # streams begun a second, so that admission is not what is measured
 NO_DELAY = "tokens=50,ttft=0,tps=0"
+ADMISSIONS = 50.0  # messages a second
 SHORT = 50  # tokens of a reply without delay
 CONVERSATIONS = 10  # of each client, which it uses in turn: histories stay short
 SPARE_FILES = 500
@@ -35,6 +37,7 @@ class Plan:
     at_memory: int = 400
     turn_clients: int = 64
     turn_seconds: float = 10.0
+    admission_seconds: float = 20.0
     request_clients: int = 32
     request_seconds: float = 6.0
     rounds: int = 2
@@ -51,6 +54,7 @@ QUICK = Plan(
     first_token_seconds=6.0,
     at_memory=100,
     turn_seconds=4.0,
+    admission_seconds=6.0,
     request_seconds=3.0,
     rounds=1,
     sockets=(500,),
@@ -192,6 +196,31 @@ def turns(stand: Stand, plan: Plan) -> Figures:
     return found
 
 
+def admission(stand: Stand, plan: Plan) -> Figures:
+    """Accepting messages at a steady rate, with limits and budgets on every level: what the web process itself measures
+    from the arrival of a message to its being stored."""
+    stand.limit()
+    model = f"sim-admission,{NO_DELAY}"
+    before = stand.admissions()
+    found = _closed_loop(
+        stand, plan, plan.turn_clients, plan.admission_seconds, "ws", model, per_second=ADMISSIONS
+    )
+    after = stand.admissions()
+    counts = {bucket: after[bucket] - before.get(bucket, 0.0) for bucket in after}
+    return {
+        **found,
+        "admitted": counts[math.inf],
+        "p50_ms": quantile(counts, 0.5),
+        "p95_ms": quantile(counts, 0.95),
+    }
+
+
+def quantile(counts: Mapping[float, float], wanted: float) -> float:
+    """The upper end, in ms, of the bucket of a histogram (seconds and how many were not over that) in which it lies."""
+    total = counts[math.inf]
+    return 1000 * min(bucket for bucket, count in counts.items() if count >= wanted * total)
+
+
 def requests(stand: Stand, plan: Plan) -> Figures:
     """Requests without streaming, by turns: to the simulator, through the platform, through LiteLLM."""
     with proxy(plan.litellm, stand) if plan.litellm else nullcontext() as litellm:
@@ -226,6 +255,7 @@ def _closed_loop(
     *,
     stream: bool = False,
     litellm: Figures | None = None,
+    per_second: float = 0.0,
 ) -> Figures:
     job: Figures = {
         "kind": "closed_loop",
@@ -234,7 +264,13 @@ def _closed_loop(
         "warm_up": 2.0,
         "model": model,
     }
-    job |= {"expected": expected(SHORT), "seats": [], "way": "completions", "stream": stream}
+    job |= {
+        "per_second": per_second,
+        "expected": expected(SHORT),
+        "seats": [],
+        "way": "completions",
+        "stream": stream,
+    }
     if way == "direct":
         job["to"] = stand.simulator
     elif way == "litellm":
@@ -318,6 +354,7 @@ MEASURES: dict[str, Callable[[Stand, Plan], Figures]] = {
     "first_token": first_token,
     "streams": streams,
     "turns": turns,
+    "admission": admission,
     "requests": requests,
     "idle": idle,
     "profile": profiles,

@@ -40,6 +40,14 @@ ROWS: tuple[tuple[str, str, str, str, Callable[[Any], str], Callable[[Any], str]
         lambda m: f"{number(m['ws']['of_direct'], 2)} of {number(m['direct']['per_second'])} straight",
     ),
     (
+        "admission",
+        "admission at 50 turns a second (limits, hold, accept), p95, ms",
+        "5",
+        "5",
+        lambda m: f"within {number(m['p95_ms'], 1)}",
+        lambda m: f"p50 within {number(m['p50_ms'], 1)}",
+    ),
+    (
         "memory",
         "memory per live stream, all processes, kB",
         "150",

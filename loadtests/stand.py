@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -76,6 +78,30 @@ class Stand:
                 )
                 total += rows.count()
         return total
+
+    def limit(self) -> None:
+        """Give every tenant rate limits and budgets on all levels, so large that nothing is refused."""
+        from decimal import Decimal
+
+        from chatplatform.testing import cast
+        from tenants.services import configuration
+
+        money = Decimal(1_000_000)
+        limits = {
+            "requests_per_minute": 1_000_000, "tokens_per_minute": 10**9, "user_requests_per_minute": 1_000_000,
+            "monthly_token_budget": 10**12, "monthly_cost_budget_usd": money, "daily_cost_budget_usd": money,
+            "conversation_cost_budget_usd": money, "user_monthly_cost_budget_usd": money,
+        }  # fmt: skip
+        for slug in TENANTS:
+            configuration.change(cast.state(slug).ref, limits, author="bench", by_staff=True)
+
+    def admissions(self) -> dict[float, float]:
+        """How many messages the web process has admitted within so many seconds."""
+        request = urllib.request.Request(f"{self.live.url}/metrics", headers={"Host": "localhost"})
+        with urllib.request.urlopen(request) as answer:
+            text = answer.read().decode()
+        found = re.findall(r'chatplatform_admission_seconds_bucket{le="([^"]+)"} (\S+)', text)
+        return {float(bucket): float(count) for bucket, count in found}
 
     def durability(self) -> dict[str, str]:
         """What PostgreSQL was told about it."""

@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from django.db import transaction
-from hypothesis import settings
+from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
@@ -238,7 +238,7 @@ class Books(RuleBasedStateMachine):
         assert Hold.objects.count() == len(self.held)
 
     def one(self, data: st.DataObject) -> Account | None:
-        return data.draw(st.sampled_from(sorted(self.held, key=str))) if self.held else None
+        return data.draw(st.sampled_from(list(self.held))) if self.held else None
 
     def hold(self, of: Account, made: list[dict[str, object]], amount: int) -> None:
         before = Balance.objects.count(), LedgerEntry.objects.count()
@@ -256,7 +256,10 @@ class Books(RuleBasedStateMachine):
 
 def test_in_any_order_no_limit_is_passed_and_the_books_add_up(books: TenantState) -> None:
     run_state_machine_as_test(
-        Books, settings=settings(max_examples=20, stateful_step_count=20, deadline=None, derandomize=True)
+        Books,
+        settings=settings(
+            max_examples=15, stateful_step_count=20, deadline=None, derandomize=True, phases=[Phase.generate]
+        ),
     )
 
 

@@ -29,6 +29,11 @@ FRAMES_REFUSED = Counter(
 )
 WORK = Gauge("chatplatform_work", "Replies in the work table, of all tenants", ["state"])
 WORK_AGE = Gauge("chatplatform_work_oldest_seconds", "Age of the oldest reply that waits or is generated")
+ADMISSION = Histogram(
+    "chatplatform_admission_seconds",
+    "From a message's arrival at the service to its being stored: limits, hold, accept",
+    buckets=(0.001, 0.002, 0.003, 0.004, 0.005, 0.0075, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1),
+)
 RATE_LIMITED = Counter("chatplatform_rate_limited", "Calls refused by a rate limit", ["level"])
 RATE_UNCHECKED = Counter(
     "chatplatform_rate_limiter_unchecked", "Calls let through unchecked, because the rate limiter was away"

@@ -79,6 +79,10 @@ class Stage(Live):
             cursor = connection.execute(statement, values)
             return cursor.fetchall() if cursor.description else []
 
+    def sweep(self) -> None:
+        """Give back what dead attempts hold of budgets, without waiting until that is due."""
+        _run("chatplatform.testing.sweep", self.environment)
+
     # --- The workers -------------------------------------------------------------------------------------------
     def worker_of(self, reply_id: str) -> str:
         """Which worker generates this reply now."""
@@ -153,9 +157,16 @@ def _environment(data_dir: Path, simulator: Simulator) -> dict[str, str]:
 
 
 def _prepare(environment: Mapping[str, str]) -> bytes:
-    command = [sys.executable, "-m", "chatplatform.testing.prepare"]
+    return _run("chatplatform.testing.prepare", environment)
+
+
+def _run(module: str, environment: Mapping[str, str]) -> bytes:
     return subprocess.run(
-        command, env=environment, cwd=settings.BASE_DIR, stdout=subprocess.PIPE, check=True
+        [sys.executable, "-m", module],
+        env=environment,
+        cwd=settings.BASE_DIR,
+        stdout=subprocess.PIPE,
+        check=True,
     ).stdout
 
 

@@ -47,7 +47,7 @@ def return_dead(after: float | None = None) -> int:
     return len(dead)
 
 
-def return_all_dead() -> int:
+def return_all_dead(after: float | None = None) -> int:
     """The same for all tenants that are served."""
     returned = 0
     with tenancy.in_platform():
@@ -55,7 +55,7 @@ def return_all_dead() -> int:
     for tenant in tenants:
         try:
             with tenancy.in_tenant(tenant):
-                returned += return_dead()
+                returned += return_dead(after)
         except Exception as error:  # one that is being born or erased must not keep the others waiting
             log.warning("holds_not_returned", slug=tenant.slug, error=type(error).__name__)
     return returned

@@ -27,6 +27,7 @@ from billing.services.clamping import NextCall
 from chatplatform import jobs, tenancy
 from chatplatform.api.problem import Code, Problem
 from chatplatform.observability.context import request_id
+from chatplatform.observability.metrics import ADMISSION
 from chatplatform.tenancy import current_tenant
 from conversations import selectors
 from conversations.gateway import checked_model
@@ -74,6 +75,7 @@ class Accepted:
         return Event(str(self.reply_id), events.ACCEPTED_CURSOR, kind, data)
 
 
+@ADMISSION.time()
 def accept(
     principal: Principal,
     conversation_id: UUID,

@@ -59,6 +59,18 @@ def test_a_cancelled_call_is_stored_too(acme_api: Caller) -> None:
     assert row.charged_usd == Decimal(reply["cost_usd"]) > 0 and row.output_tokens > 0
 
 
+def test_a_client_that_leaves_changes_nothing(acme_api: Caller) -> None:
+    conversation = acme_api.begin("gpt-4o")
+    with acme_api.streaming(conversation, "[[sim: tps=40 tokens=40]]") as events:
+        begun = next(event for event in events if event.kind == "delta").data["reply_id"]
+    until(lambda: acme_api.reply(conversation, begun)["completed_at"], "the reply is finished")
+    reply = acme_api.reply(conversation, begun)
+    [row] = stored(reply)
+    assert (reply["status"], len(reply["content"].split())) == ("completed", 40)
+    assert (row.outcome, row.estimated, row.output_tokens) == ("completed", False, 40)
+    assert row.charged_usd == Decimal(reply["cost_usd"]) > 0
+
+
 # --- Degradation -----------------------------------------------------------------------------------------------------
 @pytest.fixture
 def degrading(acme_api: Caller) -> Iterator[None]:

@@ -22,6 +22,29 @@ REPLIES = """
     FROM conversations_reply r JOIN conversations_message q ON q.id = r.user_message_id
 """
 
+OWN_HOLDS = """
+    SELECT hold.reply::text FROM billing_hold AS hold JOIN conversations_reply AS reply ON reply.message_id = hold.reply
+    WHERE reply.attempt = hold.attempt AND reply.status NOT IN ('queued', 'generating')
+"""
+# Balances that differ from the sum of what counts on them: dollars and tokens spent, and nothing held.
+SUMS = """
+    WITH counted AS (
+        SELECT level, subject, period, sum(charged_usd) AS usd, sum(input_tokens + output_tokens) AS tokens
+        FROM billing_ledgerentry, LATERAL (VALUES
+            ('1_conversation', conversation, DATE '1970-01-01'),
+            ('2_contact_month', contact, date_trunc('month', day)::date),
+            ('3_tenant_day', '00000000-0000-0000-0000-000000000000'::uuid, day),
+            ('4_tenant_month', '00000000-0000-0000-0000-000000000000'::uuid, date_trunc('month', day)::date)
+        ) AS levels (level, subject, period)
+        WHERE subject IS NOT NULL GROUP BY 1, 2, 3
+    )
+    SELECT coalesce(balance.level, counted.level), coalesce(balance.period, counted.period)::text,
+        concat_ws(' ', spent_usd, spent_tokens, held_usd, held_tokens), concat_ws(' ', usd, tokens)
+    FROM billing_balance AS balance FULL JOIN counted USING (level, subject, period)
+    WHERE (coalesce(spent_usd, 0), coalesce(spent_tokens, 0), coalesce(held_usd, 0), coalesce(held_tokens, 0))
+        <> (coalesce(usd, 0), coalesce(tokens, 0), 0, 0)
+"""
+
 
 async def collect(stage: Stage, port: int, visitors: list[Visitor], evidence: Evidence) -> None:
     """Fill in the second half of the evidence."""
@@ -36,6 +59,8 @@ async def collect(stage: Stage, port: int, visitors: list[Visitor], evidence: Ev
             (asked, _), (text, _) = said.get(question, ("?", "")), said.get(reply_id, ("?", ""))
             evidence.stored.append(Stored(tenant, reply_id, conversation, asked, key, status, text, *rest))
     evidence.left += await asyncio.to_thread(_left, stage)
+    for tenant in stage.keys:
+        evidence.left += await asyncio.to_thread(_books, stage, tenant)
     since_the_epoch = time.time() - time.monotonic()
     for row in await asyncio.to_thread(stage.simulator.requests):
         questions = [part["content"] for part in row["body"].get("messages", []) if part["role"] == "user"]
@@ -47,13 +72,33 @@ async def collect(stage: Stage, port: int, visitors: list[Visitor], evidence: Ev
 
 
 def _left(stage: Stage) -> list[str]:
-    """What is held though nothing runs. Budget holds belong here, as soon as there are any."""
+    """The work that is left though nothing runs."""
     work = stage.rows(
         "SELECT id::text, state, owner, attempt, lease_expires_at::text FROM conversations_work"
     )
     return [
         f"work is left: {state} {reply} owner={owner!r} attempt={attempt} lease={lease}"
         for reply, state, owner, attempt, lease in work
+    ]
+
+
+def _books(stage: Stage, tenant: str) -> list[str]:
+    """What is wrong with a tenant's books: a hold of an attempt that settled its reply; or, once those of attempts that
+    died are given back, any hold at all, or a balance that is not the sum of its rows of the ledger."""
+    own = stage.rows(OWN_HOLDS, tenant=tenant)
+    stage.sweep()
+    holds = stage.rows("SELECT reply::text, attempt, usd::text FROM billing_hold", tenant=tenant)
+    sums = stage.rows(SUMS, tenant=tenant)
+    return [
+        *(f"{tenant}: the attempt that settled reply {reply} still holds" for (reply,) in own),
+        *(
+            f"{tenant}: a hold is left: reply {reply}, attempt {attempt}, ${usd}"
+            for reply, attempt, usd in holds
+        ),
+        *(
+            f"{tenant}: balance {level} of {period} is {balance}, the ledger says {ledger}"
+            for level, period, balance, ledger in sums
+        ),
     ]
 
 

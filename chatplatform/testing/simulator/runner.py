@@ -52,7 +52,8 @@ class Simulator:
 
     def requests(self) -> list[dict[str, Any]]:
         """The last requests, oldest first: ``{"path", "at", "number", "fault", "body"}``; ``at`` is on the monotonic
-        clock, ``number`` counts from 1 as signed answers do.
+        clock, ``number`` counts from 1 as signed answers do. Those that are over have ``input_tokens`` and
+        ``output_tokens``: what was read, and sent.
         """
         answer: list[dict[str, Any]] = self._call("/_requests")
         return answer

@@ -146,6 +146,7 @@ def _with_queued_fault(answer: Answer, state: State) -> Answer:
 
 
 async def _play(player: Player, answer: Answer, state: State) -> web.StreamResponse:
+    request = state.requests[-1]
     state.active += 1
     state.begun.append((answer.prompt.question, asyncio.get_running_loop().time()))
     state.counts["input_tokens"] += answer.input_tokens
@@ -157,6 +158,7 @@ async def _play(player: Player, answer: Answer, state: State) -> web.StreamRespo
     finally:
         state.active -= 1
         state.counts["output_tokens"] += player.sent
+        request |= {"input_tokens": answer.input_tokens, "output_tokens": player.sent}
     state.counts["completed"] += 1
     return response
 
