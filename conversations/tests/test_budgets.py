@@ -4,32 +4,25 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from decimal import Decimal
-from random import Random
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 from django.core import mail
-from django.db import connections
 from django.test.utils import override_settings
 from django.utils import timezone
 
 from billing import pricing
-from billing.models import Balance, BudgetNotice, Hold, LedgerEntry
+from billing.models import Hold
 from billing.services import thresholds
-from billing.services.budgets import Amount
-from billing.vocabulary import BudgetLevel
 from chatplatform import jobs, tenancy
 from chatplatform.api.problem import Code, Problem
 from chatplatform.llm.tokens import count_pieces
 from chatplatform.llm.types import CompletionRequest, ModelRef
-from chatplatform.testing.simulator import Simulator, running_simulator
+from chatplatform.testing.simulator import Simulator
 from chatplatform.testing.stage import until
-from conversations import gateway
 from conversations.models import Conversation, Reply, Work
 from conversations.prompts.build import build
 from conversations.services import (
@@ -37,151 +30,26 @@ from conversations.services import (
     conversations,
     generation,
     holds,
-    lease_keeper,
     spending,
     statements,
-    turns,
 )
-from conversations.services.turns import Options
+from conversations.tests.spending import (
+    LONGEST,
+    MODEL,
+    accepted,
+    generated,
+    hold_of,
+    ledger,
+    limit,
+    say,
+    start_afresh,
+    total,
+)
 from tenants import selectors
-from tenants.auth.principal import Principal
 from tenants.models import Contact
 from tenants.selectors import TenantState
-from tenants.services import configuration, lifecycle, provisioning
 
 pytestmark = pytest.mark.usefixtures("committed")
-KEY = Principal("key:test", frozenset({"chat"}), None)
-MODEL = "gpt-4o"
-LONGEST = 40  # tokens of an answer
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Simulator]:
-    with running_simulator() as simulator:
-        yield simulator
-
-
-@pytest.fixture(scope="module")
-def tenant(django_db_setup: None, django_db_blocker: pytest.FixtureRequest) -> Iterator[TenantState]:
-    """A tenant of these tests' own: what they spend stays."""
-    with django_db_blocker.unblock():  # type: ignore[attr-defined]
-        slug = f"initech-{uuid4().hex[:6]}"
-        made, _, _ = provisioning.request_tenant("Initech", slug)
-        provisioning.provision(made.id)
-        yield selectors.tenant_by_slug(slug)
-        lifecycle.erase(slug)
-
-
-@pytest.fixture
-async def simulator(
-    shared: Simulator, tenant: TenantState, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Simulator]:
-    """A gateway to the simulator, whose answers are as long as they may be, inside the tenant. No job is sent."""
-    monkeypatch.setattr(jobs, "enqueue", lambda *_, **__: True)
-    shared.control(reset=True, tokens=1000)
-    installation = override_settings(
-        OPENAI_API_KEY="simulated", OPENAI_BASE_URL=shared.openai_url, ANTHROPIC_API_KEY="simulated",
-        ANTHROPIC_BASE_URL=shared.anthropic_url, PROVIDER_RETRY_PAUSE=0.01, BREAKER_LEAST_CALLS=1000,
-        FIRST_TOKEN_TIMEOUT=1.0, INTER_TOKEN_TIMEOUT=0.5, PROVIDER_TRIES=2,
-    )  # fmt: skip
-    with installation, tenancy.in_tenant(tenant.ref):
-        gateway.config.cache_clear()
-        await asyncio.to_thread(gateway.gateway().warm_up)
-        await asyncio.to_thread(start_afresh, tenant)
-        yield shared
-        await gateway.gateway().aclose()
-    gateway.config.cache_clear()
-
-
-def start_afresh(tenant: TenantState) -> None:
-    Balance.objects.all().delete()
-    Hold.objects.all().delete()
-    BudgetNotice.objects.all().delete()
-    thresholds._told.clear()
-    limit(tenant)
-    connections.close_all()
-
-
-def limit(tenant: TenantState, **limits: Any) -> None:
-    """The tenant's limits: these, and no others."""
-    none = dict.fromkeys(
-        "monthly_token_budget monthly_cost_budget_usd daily_cost_budget_usd conversation_cost_budget_usd"
-        " user_monthly_cost_budget_usd".split()
-    )
-    configuration.change(tenant.ref, {**none, **limits}, author="test", by_staff=True)
-
-
-def in_threads(calls: list[Callable[[], Any]], at_once: int = 16) -> list[Any]:
-    """What each call gives, or the Problem that it raises, made in threads of their own inside the tenant."""
-    ref = tenancy.current_tenant()
-
-    def run(call: Callable[[], Any]) -> Any:
-        try:
-            with tenancy.in_tenant(ref):
-                return call()
-        except Problem as problem:
-            return problem
-        finally:
-            jobs.close_connections()
-
-    with ThreadPoolExecutor(at_once) as pool:
-        return list(pool.map(run, calls))
-
-
-def say(
-    conversation: UUID | None = None, text: str = "Hello", max_tokens: int = LONGEST, **begin: Any
-) -> Callable[[], UUID]:
-    """Accepts a message, in a conversation of its own if none is given; its reply's id."""
-
-    def accept() -> UUID:
-        where = conversation or conversations.begin(**{"model": MODEL, **begin}).pk
-        return turns.accept(KEY, where, text, options=Options(max_tokens=max_tokens)).reply_id
-
-    return accept
-
-
-async def accepted(*calls: Callable[[], Any]) -> list[Any]:
-    return await asyncio.to_thread(in_threads, list(calls))
-
-
-async def generated(*replies: UUID) -> list[Reply]:
-    """These replies, after a worker has had them."""
-    await asyncio.gather(*map(generation.generate, replies))
-    return await stored(*replies)
-
-
-async def stored(*replies: UUID) -> list[Reply]:
-    def load() -> list[Reply]:
-        found = Reply.objects.select_related("message", "conversation").in_bulk(replies)
-        return [found[one] for one in replies]
-
-    return await jobs.in_thread(load)
-
-
-async def hold_of(conversation_text: str = "Hello") -> Amount:
-    """What is held for such a message, by accepting one."""
-    [reply] = await accepted(say(text=conversation_text))
-    [row] = await jobs.in_thread(lambda: list(Hold.objects.filter(reply=reply)))
-    await generated(reply)
-    return Amount(row.usd, row.tokens)
-
-
-async def total() -> Amount:
-    """Spent in the month. Nothing is held, and all balances agree with the ledger."""
-
-    def read() -> Amount:
-        assert not Hold.objects.exists()
-        spent = {row.level: row for row in Balance.objects.exclude(level=BudgetLevel.CONVERSATION)}
-        assert all(row.held_usd == row.held_tokens == 0 for row in Balance.objects.all())
-        month = spent[BudgetLevel.TENANT_MONTH]
-        return Amount(month.spent_usd, month.spent_tokens)
-
-    return await jobs.in_thread(read)
-
-
-async def ledger(*replies: UUID) -> list[LedgerEntry]:
-    rows = LedgerEntry.objects.filter(reply__in=replies).order_by("reply", "attempt", "sequence")
-    return await jobs.in_thread(lambda: list(rows))
 
 
 # --- A cap is a cap ------------------------------------------------------------------------------------------------
@@ -467,96 +335,3 @@ def test_a_mail_says_how_much_is_spent(tenant: TenantState) -> None:
         assert thresholds.mail("monthly_cost", 80, "4.1", "5", "2026-03-01")
     [sent] = mail.outbox
     assert sent.to == ["ops@example.com"] and "80 %" in sent.subject and "4.1 of 5" in sent.body
-
-
-# --- By the provider's own count -----------------------------------------------------------------------------------
-STOPPED = 20  # of so many replies, one is
-FAULTS = [
-    "",
-    "",
-    "",
-    "",
-    "drop",
-    "truncate",
-    "overloaded_inside",
-    "malformed",
-    "no_usage",
-    "stall",
-    "error",
-    "rate_limit",
-]
-
-
-@pytest.mark.slow
-async def test_over_a_thousand_calls_the_ledger_is_what_the_provider_counts(
-    simulator: Simulator, tenant: TenantState
-) -> None:
-    random = Random(4)
-    said = [question(number, random) for number in range(1000)]
-    calls: dict[str, list[dict[str, Any]]] = {}
-    replies: dict[str, UUID] = {}
-    for start in range(0, len(said), 250):  # the simulator remembers the last thousand requests
-        simulator.control(reset=True)
-        part = said[start : start + 250]
-        made = await accepted(*[say(text=text, max_tokens=200, model="sim") for text in part])
-        replies |= dict(zip(part, made, strict=True))
-        for reply in made[::STOPPED]:
-            asyncio.get_running_loop().call_later(0.3 + random.random(), stop, reply)
-        with override_settings(FIRST_TOKEN_TIMEOUT=20, INTER_TOKEN_TIMEOUT=1.5):  # the machine may be busy
-            await generated(*made)
-        await asyncio.to_thread(until, lambda: not simulator.stats()["active"], "the simulator has noticed")
-        for request in simulator.requests():
-            calls.setdefault(request["body"]["messages"][-1]["content"], []).append(request)
-    rows: dict[UUID, list[LedgerEntry]] = {}
-    for row in await ledger(*replies.values()):
-        rows.setdefault(row.reply, []).append(row)
-    assert sum(map(len, rows.values())) == sum(map(len, calls.values())) >= 1000
-    estimated = [0, 0]
-    for text, reply in replies.items():
-        for row, call in zip(rows.get(reply, []), calls.get(text, []), strict=True):
-            counted = call["input_tokens"] + call["output_tokens"]
-            used = row.input_tokens + row.output_tokens
-            if row.estimated:
-                estimated[0] += used
-                estimated[1] += counted
-            elif row.outcome == "completed":
-                assert (row.input_tokens, row.output_tokens) == (call["input_tokens"], call["output_tokens"])
-            else:
-                assert (used, row.status is not None) == (0, True), "a refusal costs nothing"
-    assert estimated[1] > 5000
-    assert abs(estimated[0] - estimated[1]) <= estimated[1] / 100, estimated
-    spent = await total()
-    assert spent.tokens == sum(row.input_tokens + row.output_tokens for of in rows.values() for row in of)
-
-
-def question(number: int, random: Random) -> str:
-    """What is asked, and how it goes. Those that are stopped are slow: the provider says a few tokens more before it
-    hears of it."""
-    fault, pace, length = random.choice(FAULTS), random.choice([100, 300, 1000]), random.randint(20, 150)
-    if number % STOPPED == 0:
-        fault, pace, length = "", 20, 150
-    return f"Question {number} [[sim: tokens={length} tps={pace} retry_after=0.01 fault={fault}]]"
-
-
-def stop(reply: UUID) -> None:
-    """Cancel a reply as soon as it has some text, if it does not end before."""
-    hold = lease_keeper._holds.get(reply)
-    if hold and not hold.writer.text:
-        asyncio.get_running_loop().call_later(0.02, stop, reply)
-    else:
-        lease_keeper._cancel({"reply_id": str(reply)})
-
-
-async def test_a_cancelled_reply_pays_for_what_was_generated(
-    simulator: Simulator, tenant: TenantState
-) -> None:
-    simulator.control(tps=50)
-    [reply] = await accepted(say(max_tokens=500))
-    asyncio.get_running_loop().call_later(0.5, stop, reply)
-    [ended] = await generated(reply)
-    [row] = await ledger(reply)
-    await asyncio.to_thread(until, lambda: not simulator.stats()["active"], "the provider was told to stop")
-    [call] = [one for one in simulator.requests() if one["path"].endswith("/chat/completions")][-1:]
-    assert (ended.status, row.outcome, row.estimated) == ("cancelled", "cancelled", True)
-    assert 0 < count_pieces([ended.message.content]) <= row.output_tokens <= call["output_tokens"] < 100
-    assert ended.cost_usd == row.charged_usd == (await total()).usd > 0
