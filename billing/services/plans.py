@@ -79,12 +79,22 @@ def subscribe(tenant: TenantRef, plan: Plan, starts: date, *, author: str = "") 
     if starts < today:
         raise invalid("starts", "This day is over, and what was charged stays as it is.")
     with tenancy.in_platform(), transaction.atomic():
+        _write_down_the_plan_so_far(tenant, starts)
         subscription, _ = Subscription.objects.update_or_create(
             tenant_id=tenant.id, starts=starts, defaults={"plan": plan, "author": author}
         )
         audit.record(AuditAction.PLAN_CHOSEN, plan.code, tenant=tenant.id, starts=str(starts))
     follow(tenant)
     return subscription
+
+
+def _write_down_the_plan_so_far(tenant: TenantRef, until: date) -> None:
+    """Whoever had no subscription was on the plan of its tier. The tier is about to follow the new plan, and the days
+    before are to be invoiced as they were."""
+    row = Tenant.objects.get(id=tenant.id)
+    born, plan = row.created_at.date(), Plan.objects.filter(code=row.tier).first()
+    if plan and born < until and not Subscription.objects.filter(tenant=row).exists():
+        Subscription.objects.create(tenant=row, plan=plan, starts=born)
 
 
 def follow(tenant: TenantRef) -> None:

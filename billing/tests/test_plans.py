@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
 from django.core.exceptions import ValidationError
+from django.db.models import F
 from django.test import override_settings
 from django.utils import timezone
 
 from billing import plans
-from billing.models import Plan
+from billing.models import Plan, Subscription
 from billing.services import budgets
 from billing.services import plans as service
 from billing.vocabulary import Feature, UsageBilling
@@ -121,6 +122,19 @@ def test_a_plan_begins_on_its_day_and_ends_when_the_next_begins(acme: TenantStat
     assert [of(acme, day) for day in days] == ["free", "first", "first", "second", "second"]
 
 
+def test_the_days_before_the_first_subscription_stay_on_the_plan_that_they_had(acme: TenantState) -> None:
+    born = today() - timedelta(days=400)
+    with tenancy.in_platform():
+        Tenant.objects.filter(id=acme.ref.id).update(created_at=datetime.combine(born, time(), UTC))
+    service.subscribe(acme.ref, plan("bought", tier=Tier.PRO), today())
+    assert cast.state("acme").tier == "pro"
+    assert [of(acme, day) for day in (born, today() - timedelta(days=1), today())] == [
+        "free",
+        "free",
+        "bought",
+    ]
+
+
 def test_the_same_day_again_replaces_what_was_to_begin(acme: TenantState) -> None:
     service.subscribe(acme.ref, plan("first"), today())
     service.subscribe(acme.ref, plan("second"), today())
@@ -132,7 +146,7 @@ def test_the_tier_of_a_plan_that_has_begun_is_written_down(acme: TenantState, gl
     service.subscribe(acme.ref, bought, today() + timedelta(days=1))
     assert service.follow_all() == 0
     with tenancy.in_platform():
-        bought.subscriptions.update(starts=today())  # a day passes
+        Subscription.objects.update(starts=F("starts") - timedelta(days=1))  # a day passes
     assert cast.state("acme").tier == "pro"  # what is served does not wait for it
     assert service.follow_all() == 1
     with tenancy.in_platform():
