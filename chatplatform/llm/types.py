@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Any, Literal
 
 Role = Literal["system", "user", "assistant", "tool"]
+MOST_TOKENS = 100_000_000  # that one call can be about
 
 
 class FinishReason(StrEnum):
@@ -110,6 +111,17 @@ class Usage:
     cached_input_tokens: int = 0
     cache_write_input_tokens: int = 0
     output_tokens: int = 0
+
+    @classmethod
+    def reported(cls, *counts: Any) -> Usage | None:
+        """What a provider says that a call used, in the fields' order; None if that cannot be, as if it had said
+        nothing. Negative or cached beyond the whole, it would be booked below its cost, or not at all.
+        """
+        if not all(type(count) is int and 0 <= count <= MOST_TOKENS for count in counts):
+            return None
+        found = cls(*counts)
+        cached = found.cached_input_tokens + found.cache_write_input_tokens
+        return found if cached <= found.input_tokens else None
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(

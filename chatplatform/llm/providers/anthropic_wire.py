@@ -145,8 +145,8 @@ class AnthropicDecoder:
         estimate = Usage(
             input_tokens=estimate_prompt(self._request), output_tokens=tokens_in(self._output_bytes)
         )
-        usage = parse_usage(self._usage) if known else estimate
-        return Finished(self._reason or FinishReason.STOP, usage, not known, calls)
+        usage = parse_usage(self._usage) if known else None
+        return Finished(self._reason or FinishReason.STOP, usage or estimate, usage is None, calls)
 
     def _message_start(self, event: dict[str, Any]) -> Iterable[StreamEvent]:
         self._merge_usage(event["message"].get("usage"))
@@ -220,13 +220,12 @@ def parse_completion(body: dict[str, Any], request: CompletionRequest, ref: Mode
     )
 
 
-def parse_usage(usage: dict[str, Any]) -> Usage:
+def parse_usage(usage: dict[str, Any]) -> Usage | None:
     """Anthropic reports cache reads and writes on top of ``input_tokens``; ours are inside."""
     read = usage.get("cache_read_input_tokens") or 0
     written = usage.get("cache_creation_input_tokens") or 0
-    return Usage(
-        input_tokens=(usage.get("input_tokens") or 0) + read + written,
-        cached_input_tokens=read,
-        cache_write_input_tokens=written,
-        output_tokens=usage.get("output_tokens") or 0,
-    )
+    try:
+        sent = (usage.get("input_tokens") or 0) + read + written
+    except TypeError:
+        return None
+    return Usage.reported(sent, read, written, usage.get("output_tokens") or 0)

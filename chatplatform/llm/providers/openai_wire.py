@@ -183,14 +183,14 @@ def parse_completion(body: dict[str, Any], request: CompletionRequest, ref: Mode
     )
 
 
-def parse_usage(usage: dict[str, Any]) -> Usage:
+def parse_usage(usage: dict[str, Any]) -> Usage | None:
     """OpenAI's cached tokens are already inside ``prompt_tokens``."""
     details = usage.get("prompt_tokens_details") or {}
-    return Usage(
-        input_tokens=usage.get("prompt_tokens") or 0,
-        cached_input_tokens=details.get("cached_tokens") or 0,
-        cache_write_input_tokens=details.get("cache_write_tokens") or 0,
-        output_tokens=usage.get("completion_tokens") or 0,
+    return Usage.reported(
+        usage.get("prompt_tokens") or 0,
+        details.get("cached_tokens") or 0,
+        details.get("cache_write_tokens") or 0,
+        usage.get("completion_tokens") or 0,
     )
 
 

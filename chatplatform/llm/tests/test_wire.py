@@ -145,7 +145,40 @@ def test_cached_tokens_are_inside_the_input_of_both() -> None:
     )
     assert openai == Usage(100, 80, 0, 5)
     assert anthropic == Usage(100, 80, 10, 5)
+    assert openai is not None and anthropic is not None
     assert openai + anthropic == Usage(200, 160, 10, 10)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"prompt_tokens": -1, "completion_tokens": 5},
+        {"prompt_tokens": 7, "completion_tokens": "5"},
+        {"prompt_tokens": 7, "completion_tokens": 5.5},
+        {"prompt_tokens": 7, "completion_tokens": 10**12},
+        {"prompt_tokens": 7, "completion_tokens": 5, "prompt_tokens_details": {"cached_tokens": 8}},
+    ],
+    ids=["negative", "text", "a part of one", "beyond all measure", "more cached than sent"],
+)
+def test_a_usage_that_cannot_be_is_as_good_as_none(wrong: dict[str, Any]) -> None:
+    decoder = openai_wire.OpenAIDecoder(ask("m"), REF)
+    for chunk in ({"choices": [{"delta": {"content": "Yes."}, "finish_reason": "stop"}]}, {"usage": wrong}):
+        list(decoder.feed(b"data: " + orjson.dumps(chunk)))
+    end = decoder.finish()
+    assert end.usage_estimated
+    assert end.usage.input_tokens > 0 and end.usage.output_tokens == 1
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"cache_read_input_tokens": -50}, {"input_tokens": "7"}, {"output_tokens": -1}]
+)
+def test_neither_is_one_of_anthropics(wrong: dict[str, Any]) -> None:
+    decoder = anthropic_wire.AnthropicDecoder(ask("m"), CLAUDE)
+    usage = {"input_tokens": 10, "cache_read_input_tokens": 3, "output_tokens": 5} | wrong
+    for event in ({"type": "message_start", "message": {"usage": usage}}, {"type": "message_stop"}):
+        list(decoder.feed(b"data: " + orjson.dumps(event)))
+    end = decoder.finish()
+    assert end.usage_estimated and end.usage.input_tokens > 0 and end.usage.output_tokens >= 0
 
 
 def test_an_unknown_finish_reason_is_a_stop() -> None:
