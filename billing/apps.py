@@ -13,12 +13,14 @@ class BillingConfig(AppConfig):
     def ready(self) -> None:
         from billing import plans, pricing
         from billing.services.plans import CHANGED as PLANS_CHANGED
+        from billing.services.plans import tier_changes
         from billing.services.prices import CHANGED as PRICES_CHANGED
-        from tenants import control, selectors
+        from tenants import control, selectors, signals
 
         control.on(PRICES_CHANGED, lambda message: pricing.forget())
         control.on(PLANS_CHANGED, lambda message: selectors.forget())
         selectors.ask_for_terms(plans.of_tenant)
+        signals.tier_changes.connect(tier_changes)
         post_migrate.connect(seed, sender=self)
 
 

@@ -79,7 +79,7 @@ def subscribe(tenant: TenantRef, plan: Plan, starts: date, *, author: str = "") 
     if starts < today:
         raise invalid("starts", "This day is over, and what was charged stays as it is.")
     with tenancy.in_platform(), transaction.atomic():
-        _write_down_the_plan_so_far(tenant, starts)
+        _write_down_the_plan_so_far(Tenant.objects.get(id=tenant.id), starts)
         subscription, _ = Subscription.objects.update_or_create(
             tenant_id=tenant.id, starts=starts, defaults={"plan": plan, "author": author}
         )
@@ -88,13 +88,26 @@ def subscribe(tenant: TenantRef, plan: Plan, starts: date, *, author: str = "") 
     return subscription
 
 
-def _write_down_the_plan_so_far(tenant: TenantRef, until: date) -> None:
-    """Whoever had no subscription was on the plan of its tier. The tier is about to follow the new plan, and the days
-    before are to be invoiced as they were."""
-    row = Tenant.objects.get(id=tenant.id)
-    born, plan = row.created_at.date(), Plan.objects.filter(code=row.tier).first()
-    if plan and born < until and not Subscription.objects.filter(tenant=row).exists():
-        Subscription.objects.create(tenant=row, plan=plan, starts=born)
+def tier_changes(tenant: Tenant, tier: str, **_: Any) -> None:
+    """Staff moves a tenant (as it was) to another tier: whoever is on its tier's own plan is on the new one's from
+    today on.
+    """
+    today = timezone.now().date()
+    subscription = plans.subscription_on(tenant.id, today)
+    plan = Plan.objects.filter(code=tier).first()
+    if plan is None or (subscription and subscription.plan.code != tenant.tier):
+        return
+    _write_down_the_plan_so_far(tenant, today)
+    Subscription.objects.update_or_create(tenant=tenant, starts=today, defaults={"plan": plan})
+
+
+def _write_down_the_plan_so_far(tenant: Tenant, until: date) -> None:
+    """Whoever has no subscription is on the plan of its tier. Before that becomes another one, it is written down, for
+    the invoice of the days until then.
+    """
+    born, plan = tenant.created_at.date(), Plan.objects.filter(code=tenant.tier).first()
+    if plan and born < until and not Subscription.objects.filter(tenant=tenant).exists():
+        Subscription.objects.create(tenant=tenant, plan=plan, starts=born)
 
 
 def follow(tenant: TenantRef) -> None:

@@ -122,17 +122,36 @@ def test_a_plan_begins_on_its_day_and_ends_when_the_next_begins(acme: TenantStat
     assert [of(acme, day) for day in days] == ["free", "first", "first", "second", "second"]
 
 
-def test_the_days_before_the_first_subscription_stay_on_the_plan_that_they_had(acme: TenantState) -> None:
+@pytest.fixture
+def old(acme: TenantState) -> date:
+    """The day on which Acme was born, long ago."""
     born = today() - timedelta(days=400)
     with tenancy.in_platform():
         Tenant.objects.filter(id=acme.ref.id).update(created_at=datetime.combine(born, time(), UTC))
+    return born
+
+
+def test_the_days_before_the_first_subscription_keep_their_plan(acme: TenantState, old: date) -> None:
     service.subscribe(acme.ref, plan("bought", tier=Tier.PRO), today())
     assert cast.state("acme").tier == "pro"
-    assert [of(acme, day) for day in (born, today() - timedelta(days=1), today())] == [
-        "free",
-        "free",
-        "bought",
-    ]
+    days = [old, today() - timedelta(days=1), today()]
+    assert [of(acme, day) for day in days] == ["free", "free", "bought"]
+
+
+def test_the_days_before_a_change_of_tier_keep_their_plan(acme: TenantState, old: date) -> None:
+    profile.change(acme.ref, name="Acme", tier=Tier.PRO)
+    with tenancy.in_platform():
+        Subscription.objects.filter(plan__code="pro").update(starts=today() - timedelta(days=9))  # days pass
+    profile.change(acme.ref, name="Acme", tier=Tier.ENTERPRISE)
+    days = [old, today() - timedelta(days=10), today() - timedelta(days=1), today()]
+    assert [of(acme, day) for day in days] == ["free", "free", "pro", "enterprise"]
+    assert cast.state("acme").terms.plan == "enterprise"
+
+
+def test_a_plan_that_was_bought_stays_whatever_the_tier(acme: TenantState) -> None:
+    service.subscribe(acme.ref, plan("bought", tier=Tier.PRO), today())
+    profile.change(acme.ref, name="Acme", tier=Tier.ENTERPRISE)
+    assert of(acme, today()) == "bought"
 
 
 def test_the_same_day_again_replaces_what_was_to_begin(acme: TenantState) -> None:

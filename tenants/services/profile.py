@@ -10,6 +10,7 @@ from chatplatform.api.fields import one_line
 from chatplatform.tenancy import TenantRef
 from tenants import audit, control
 from tenants.models import Tenant
+from tenants.signals import tier_changes
 from tenants.vocabulary import AuditAction, Tier
 
 
@@ -24,6 +25,7 @@ def change(tenant: TenantRef, *, name: str, tier: Tier) -> None:
             changes["name"] = [audit.digest(before.name), audit.digest(name)]
         if before.tier != tier:
             changes["tier"] = [before.tier, tier]
+            tier_changes.send(Tenant, tenant=before, tier=tier)
         if changes:
             audit.record(AuditAction.TENANT_CHANGED, tenant.id, tenant=tenant.id, changes=changes)
     control.tenant_changed(tenant.id)
