@@ -25,8 +25,9 @@ from conversations.streaming.writer import ReplyWriter
 from conversations.vocabulary import ReplyStatus, ResetReason
 
 log = structlog.get_logger("conversations.generation")
-# Seconds between two tries. If another worker takes over meanwhile, ours is fenced out.
-SETTLE_TRIES, SETTLE_PAUSE = 20, 0.5
+# Seconds between two tries, for two minutes: a database may fail over to another one, and what was called is on record
+# nowhere else. If another worker takes over meanwhile, ours is fenced out, and its calls are booked all the same.
+SETTLE_TRIES, SETTLE_PAUSE = 240, 0.5
 HANDED_BACK = ReplyStatus.QUEUED  # how an attempt ends that another one will follow
 
 
@@ -96,6 +97,7 @@ async def _settle(reply: Reply, outcome: Outcome) -> dict[str, Any] | None:
         except DATABASE_GONE as error:
             log.warning("settlement_waits", reply=str(reply.pk), error=type(error).__name__)
             await asyncio.sleep(SETTLE_PAUSE)
+    await _keep_calls(reply, outcome)  # which says what is lost, if it is
     return await jobs.in_thread(settlement.settle, reply, outcome)
 
 

@@ -11,6 +11,7 @@ from uuid import UUID
 
 import pytest
 from django.core import mail
+from django.db import OperationalError
 from django.test.utils import override_settings
 from django.utils import timezone
 
@@ -296,6 +297,25 @@ async def test_a_stale_attempt_books_its_calls_and_settles_nothing(
     rows = await ledger(reply)
     assert {row.attempt for row in rows} == {1, 2}
     assert (await total()).usd == sum(row.charged_usd for row in rows) > ended.cost_usd
+
+
+async def test_calls_are_booked_when_the_database_is_back(
+    simulator: Simulator, tenant: TenantState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A minute later: it was another one that took over."""
+    settle, away = statements.settle, iter(range(120))
+
+    def gone_at_first(*of: Any) -> Any:
+        if next(away, None) is not None:
+            raise OperationalError("the connection is lost")
+        return settle(*of)
+
+    monkeypatch.setattr(statements, "settle", gone_at_first)
+    monkeypatch.setattr(generation, "SETTLE_PAUSE", 0.0)
+    [reply] = await accepted(say())
+    [ended] = await generated(reply)
+    assert (ended.status, len(await ledger(reply))) == ("completed", 1)
+    assert (await total()).usd == ended.cost_usd > 0
 
 
 # --- Being told ----------------------------------------------------------------------------------------------------
