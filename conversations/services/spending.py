@@ -3,7 +3,9 @@ before each further one."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from billing import plans, pricing
@@ -87,8 +89,14 @@ class Allowance:
             and call.worst.tokens + spent.tokens <= self._held.tokens
         ):
             return call
+        holding = asyncio.ensure_future(jobs.in_thread(self._hold, call, list(made), spent))
         try:
-            return await jobs.in_thread(self._hold, call, list(made), spent)
+            return await asyncio.shield(holding)
+        except asyncio.CancelledError:
+            # The thread goes on, and what it holds after the settlement nobody would give back for minutes.
+            with suppress(Exception):
+                await asyncio.shield(holding)
+            raise
         except Problem as problem:
             raise errors.OverBudget(problem.detail, provider=model.provider, model=model.name) from problem
 

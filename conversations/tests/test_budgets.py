@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from datetime import timedelta
 from decimal import Decimal
+from threading import Event
 from typing import Any
 from uuid import UUID
 
@@ -17,7 +18,7 @@ from django.utils import timezone
 
 from billing import pricing
 from billing.models import Hold
-from billing.services import thresholds
+from billing.services import budgets, thresholds
 from chatplatform import jobs, tenancy
 from chatplatform.api.problem import Code, Problem
 from chatplatform.llm.tokens import count_pieces
@@ -31,6 +32,7 @@ from conversations.services import (
     conversations,
     generation,
     holds,
+    lease_keeper,
     spending,
     statements,
 )
@@ -44,6 +46,7 @@ from conversations.tests.spending import (
     limit,
     say,
     start_afresh,
+    stored,
     total,
 )
 from tenants import selectors
@@ -199,6 +202,31 @@ async def test_a_call_that_the_budget_has_no_room_for_is_not_made(
     ]
     assert simulator.stats()["requests"] - seen == 1
     assert (await total()).usd <= one.usd
+
+
+async def test_a_reply_that_is_cancelled_while_it_holds_again_leaves_no_hold(
+    simulator: Simulator, tenant: TenantState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hold, begun, may_go_on, over = budgets.hold_again, Event(), Event(), Event()
+
+    def slowly(*of: Any) -> None:
+        begun.set()
+        assert may_go_on.wait(10)
+        hold(*of)
+        over.set()
+
+    monkeypatch.setattr(budgets, "hold_again", slowly)
+    simulator.control(faults=["drop@20"], tps=2000)
+    [reply] = await accepted(say(fallback_model=["anthropic/claude-haiku-4-5"]))
+    at_work = asyncio.create_task(generation.generate(reply))
+    assert await asyncio.to_thread(begun.wait, 10)
+    lease_keeper._cancel({"reply_id": str(reply)})
+    await asyncio.wait([at_work], timeout=0.3)
+    may_go_on.set()
+    assert await at_work and await asyncio.to_thread(over.wait, 10)
+    [ended] = await stored(reply)
+    assert ended.status == "cancelled"
+    assert (await total()).usd == ended.cost_usd > 0
 
 
 async def test_a_cheaper_model_answers_where_there_is_no_room_for_a_dear_one(
