@@ -15,6 +15,7 @@ from django.utils import timezone
 from billing import payments
 from billing.models import BillingAccount, Invoice, IssuedDocument, Payment
 from billing.payments import Bill, BillLine, NotTaken, Word
+from billing.services import credits
 from billing.vocabulary import DocumentKind, PaymentStatus
 from chatplatform import tenancy
 from chatplatform.api.problem import invalid
@@ -32,7 +33,10 @@ ASKED_AT_ONCE = 1_000
 
 
 def hand_over(document_id: UUID) -> None:
-    """Send an issued invoice to the payment provider, unless that is done. Raises NotTaken: try again later."""
+    """Send an issued invoice to the payment provider, unless that is done or all of it was credited meanwhile.
+
+    Raises NotTaken: try again later.
+    """
     provider = payments.provider()
     with tenancy.in_platform():
         document = IssuedDocument.objects.filter(
@@ -40,6 +44,10 @@ def hand_over(document_id: UUID) -> None:
         ).first()
         tenant = Tenant.objects.filter(id=document.tenant).first() if document else None
     if document is None or tenant is None or not provider.takes_invoices:
+        return
+    if _is_taken_back(document, tenant):
+        with tenancy.in_platform():
+            IssuedDocument.objects.filter(id=document.id).update(payment_status="")
         return
     bill = _bill(document, tenant)
     customer = provider.customer(bill)
@@ -168,6 +176,11 @@ def record(document: IssuedDocument, word: Word, by: str = "") -> bool:
             IssuedDocument.objects.filter(id=document.id).update(payment_status=newest.status)
     log.info("payment", document=document.name, tenant=document.tenant_slug, status=str(word.status))
     return True
+
+
+def _is_taken_back(document: IssuedDocument, tenant: Tenant) -> bool:
+    with tenancy.in_tenant(tenant.ref):
+        return not credits.left_of(Invoice.objects.get(id=document.document)).sums.total
 
 
 def _bill(document: IssuedDocument, tenant: Tenant) -> Bill:

@@ -288,6 +288,15 @@ def test_a_payment_of_which_no_word_came_is_found_out(
     assert len(stripe.requests) == asked
 
 
+def test_nothing_is_asked_for_once_all_of_it_is_credited(
+    acme: TenantState, document: IssuedDocument, stripe: StripeStandIn
+) -> None:
+    credits.credit(acme.ref, document.document, "Twice by mistake")
+    payments.hand_over(document.document)
+    assert not stripe.invoices
+    assert status(document) == "", "and nothing waits"
+
+
 def test_a_credit_note_is_no_bill(acme: TenantState, document: IssuedDocument, stripe: StripeStandIn) -> None:
     note = credits.credit(acme.ref, document.document, "All of it")
     payments.hand_over(note.document)
