@@ -65,6 +65,7 @@ def credit(
         with tenancy.in_platform():
             document = _registered(issuer, tenant, note, author)
         with tenancy.in_tenant(tenant):
+            numbering.check_free(note.number)
             note.save(force_insert=True)
             InvoiceLine.objects.bulk_create(_lines(note, given))
         audit.record(

@@ -109,6 +109,7 @@ def _write(prepared: Draft, author: str, now: datetime) -> Issued:
                 payment_status=PaymentStatus.WAITING if waits else "",
             )
         with tenancy.in_tenant(tenant.ref):
+            numbering.check_free(document.name)
             invoice = _invoice(prepared, issuer, document)
             invoice.save(force_insert=True)
             InvoiceLine.objects.bulk_create(_lines(invoice, prepared.lines))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from billing.models import IssuedDocument, Issuer
+from billing.models import Invoice, IssuedDocument, Issuer
 from chatplatform.api.problem import invalid
 
 
@@ -24,3 +24,9 @@ def register(issuer: Issuer, **fields: Any) -> IssuedDocument:
     issuer.next_number = number + 1
     issuer.save(update_fields=["next_number"])
     return IssuedDocument.objects.create(issuer=issuer, number=number, name=name, **fields)
+
+
+def check_free(name: str) -> None:
+    """Raises Problem if the current tenant has a document of this name, from another issuer. Then no number is used."""
+    if Invoice.objects.filter(number=name).exists():
+        raise invalid("number_format", f"There is a {name} of another issuer: their formats have to differ.")

@@ -247,6 +247,20 @@ def test_a_month_is_not_issued_before_it_is_over_and_settled(one: Tenant) -> Non
     assert issue(one).is_new
 
 
+def test_two_issuers_whose_numbers_look_alike_are_told_apart(one: Tenant) -> None:
+    with tenancy.in_tenant(one.ref):
+        called("1")
+        called("1", day=date(2026, 3, 1))
+    assert issue(one).is_new
+    other = scene.issuer(name="Another Ltd")
+    with pytest.raises(Problem) as refused:
+        issue(one, date(2026, 3, 1))
+    assert "INV-000001" in str(refused.value.more["errors"])
+    with tenancy.in_platform():
+        Issuer.objects.filter(id=other.id).update(number_format="A-{number}")
+    assert issue(one, date(2026, 3, 1)).document.name == "A-1"  # type: ignore[union-attr]
+
+
 def test_a_wrong_number_format_is_refused_without_using_a_number(one: Tenant) -> None:
     with tenancy.in_tenant(one.ref):
         called("1")

@@ -188,8 +188,11 @@ def _notice(turn: Turn, degraded: bool, finish_reason: str) -> str:
     elif degraded:
         told.append(f"{model.name} answered, because {turn.degraded_from[0]} was not available.")
     if finish_reason == FinishReason.LENGTH and (turn.clamped or turn.calls.cut_at):
-        tokens = turn.calls.cut_at or turn.request.max_tokens
-        told.append(f"The answer was cut at {tokens} tokens: the budget has no room for more.")
+        asked = turn.request.max_tokens or 0
+        tokens = turn.calls.cut_at or asked
+        is_short = turn.clamped or tokens < asked
+        why = "the budget has no room for more" if is_short else "it may not be longer"
+        told.append(f"The answer was cut at {tokens} tokens: {why}.")
     return " ".join(told)
 
 

@@ -249,7 +249,7 @@ async def test_an_answer_longer_than_it_may_be_is_cut(simulator: Simulator, tena
     [ended] = await generated(reply)
     assert (ended.status, ended.finish_reason) == ("completed", "length")
     assert count_pieces([ended.message.content]) == LONGEST
-    assert f"cut at {LONGEST} tokens" in ended.notice
+    assert ended.notice == f"The answer was cut at {LONGEST} tokens: it may not be longer."
     [row] = await ledger(reply)
     assert (row.output_tokens, row.estimated) == (LONGEST + 20, False), (
         "its end was waited for, for its usage"
