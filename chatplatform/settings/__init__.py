@@ -436,7 +436,7 @@ REST_FRAMEWORK = {
     "DEFAULT_PERMISSION_CLASSES": ["tenants.auth.permissions.HasScope"],
     "DEFAULT_RENDERER_CLASSES": ["chatplatform.api.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["chatplatform.api.parsers.JSONParser"],
-    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_SCHEMA_CLASS": "chatplatform.api.schema.Operation",
     "EXCEPTION_HANDLER": "chatplatform.api.problem.handle_exception",
     "UNAUTHENTICATED_USER": None,
 }
