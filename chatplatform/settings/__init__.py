@@ -61,7 +61,7 @@ SECRET_KEY = env.text(
 TOKEN_ISSUER = env.text(
     "TOKEN_ISSUER",
     f"{PUBLIC_SCHEME}://{PLATFORM_DOMAIN}",
-    shown="`<PUBLIC_SCHEME>://<PLATFORM_DOMAIN>`",
+    shown="<PUBLIC_SCHEME>://<PLATFORM_DOMAIN>",
     meaning="Who the platform's own tokens say they are from (`iss`); all processes must agree",
 )
 ALLOW_PRIVATE_KEY_SERVERS = env.flag(
@@ -408,6 +408,7 @@ PROXIES = env.number(
     meaning="Proxies of yours in front, each of which adds to `X-Forwarded-For`; 0 = it is ignored",
 )
 LOGIN_URL = "admin:login"
+LOGIN_REDIRECT_URL = "admin:index"
 STATIC_URL = "/static/"
 STATIC_ROOT = BASE_DIR / "staticfiles"
 STATICFILES_DIRS = [BASE_DIR / "static"]
