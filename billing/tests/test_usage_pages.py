@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -106,6 +107,8 @@ def test_staff_see_both_prices_and_each_look_is_logged(acme: TenantState, row: I
     console.text("spending/acme/ledger/", first="2026-04-01", last="2026-04-30")
     console.text("spending/acme/holds/")
     assert written("action", kinds=["spending"]) == [("spending.read",)] * 3
+    dashboard = Console(person("boss", superuser=True)).text("")
+    assert re.search(r"<strong>clerk</strong>\s+looked at the spending of acme", dashboard)
 
 
 @pytest.mark.parametrize(
