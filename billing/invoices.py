@@ -11,10 +11,10 @@ from uuid import UUID
 
 from django.db.models import Q, QuerySet
 
-from billing import csv_table
 from billing.amounts import NOTHING
 from billing.models import Invoice, InvoiceLine, LedgerEntry, Payment
 from billing.vocabulary import DocumentKind, LineKind, PaymentStatus
+from chatplatform import csv_table
 from chatplatform.jobs import in_thread
 from chatplatform.tenancy import Scope
 

@@ -13,9 +13,10 @@ from uuid import UUID
 from django.db.models import Count, Q, QuerySet, Sum
 from django.utils import timezone
 
-from billing import csv_table, months, plans
+from billing import months, plans
 from billing.models import NOBODY, Balance, Hold, LedgerEntry
 from billing.vocabulary import BudgetLevel, CallOutcome, EntryKind
+from chatplatform import csv_table
 from chatplatform.jobs import in_thread
 from chatplatform.tenancy import Scope
 from tenants.selectors import TenantState

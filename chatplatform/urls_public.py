@@ -17,6 +17,7 @@ urlpatterns = [
     path("admin", RedirectView.as_view(url="/admin/")),
     path("admin/conversations/", include("conversations.staff.urls")),
     path("admin/spending/", include("billing.staff.urls")),
+    path("admin/spending/", include("conversations.staff.urls_spending")),
     path("admin/", admin.site.urls),
     path("api/v1/", include(urls_api)),
     *urls_api.probes,

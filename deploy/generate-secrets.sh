@@ -23,10 +23,19 @@ REDIS_URL=redis://:$valkey@valkey:6379/0
 OPENAI_API_KEY=
 ANTHROPIC_API_KEY=
 LLAMA_API_ENDPOINT=
+# Mails, and who of yours is told of budgets that run out; empty = mails are logged.
+EMAIL_URL=
+DEFAULT_FROM_EMAIL=
+STAFF_EMAIL=
+# Payments; empty = nobody collects.
+STRIPE_API_KEY=
+STRIPE_WEBHOOK_SECRET=
 # Where visitors come: tenants are at <slug>.<PLATFORM_DOMAIN>. Use https as soon as strangers can connect.
 PUBLIC_SCHEME=http
 PLATFORM_DOMAIN=localhost
 PORT=8000
+# Proxies of yours in front that add to X-Forwarded-For.
+PROXIES=0
 END
 mv "$file.new" "$file"
 echo "wrote $file (mode 0600)"

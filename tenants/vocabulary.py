@@ -95,7 +95,7 @@ class AuditAction(models.TextChoices):
     INVOICE_ISSUED = "invoice.issued", "Issued an invoice"
     INVOICE_CREDITED = "invoice.credited", "Issued a credit note"
     INVOICE_PAID = "invoice.paid", "Wrote down a payment"
-    SPENDING_READ = "spending.read", "Looked at what a tenant spends"
+    SPENDING_READ = "spending.read", "Looked at the spending"
     HOLDS_RETURNED = "hold.returned", "Gave back what dead attempts held"
     DOCUMENT_INGESTED = "document.ingested", "Took in a document"
     DOCUMENT_REMOVED = "document.removed", "Removed a document"

@@ -236,5 +236,5 @@ class ModelPriceAdmin(ReadOnlyAdmin):
         return ("staff", "Staff") if price.source == STAFF else ("list", price.source)
 
     @column(description="From", ordering="valid_from")
-    def shown_start(self, price: ModelPrice) -> str:
-        return "the beginning" if price.valid_from.year == 1970 else f"{price.valid_from:%Y-%m-%d %H:%M}"
+    def shown_start(self, price: ModelPrice) -> Any:
+        return "the beginning" if price.valid_from.year == 1970 else price.valid_from

@@ -17,17 +17,13 @@ from billing import invoices, selectors
 from billing.api import serializers
 from billing.api.renderers import CsvRenderer
 from billing.models import Invoice
-from chatplatform.api.pagination import Pages
+from chatplatform.api.pagination import PAGE, paginated
 from chatplatform.api.problem import Code, Problem, invalid
 from chatplatform.api.renderers import JSONRenderer
 from tenants.api.base import ApiView
 from tenants.vocabulary import Scope
 
 LONGEST = timedelta(days=366)
-PAGE = [
-    OpenApiParameter("cursor", str, description="From `next` or `previous`"),
-    OpenApiParameter("page_size", int, description="1 to 200, default 50"),
-]
 DAYS = [
     OpenApiParameter("from", date, description="First day (UTC); default: the first of the last day's month"),
     OpenApiParameter("to", date, description="Last day, at most 366 days later; default: today"),
@@ -40,19 +36,21 @@ class DailyUsage(ApiView):
 
     @extend_schema(parameters=[*DAYS, *PAGE], responses=serializers.DailyPage)
     def get(self, request: Request) -> Response:
+        """List usage per day and model, the first day first."""
         last = _day(request, "to") or timezone.now().date()
         first = _day(request, "from") or last.replace(day=1)
         if not timedelta() <= last - first <= LONGEST:
             raise invalid("from", "From a first day to a last one, at most 366 days later.")
-        return _page(request, selectors.daily(first, last), ("day", "provider", "model"), _day_as_json)
+        return paginated(request, selectors.daily(first, last), ("day", "provider", "model"), _day_as_json)
 
 
 class Invoices(ApiView):
     required_scope = Scope.BILLING_READ
 
-    @extend_schema(parameters=PAGE, responses=serializers.InvoicePage)
+    @extend_schema(operation_id="invoices_list", parameters=PAGE, responses=serializers.InvoicePage)
     def get(self, request: Request) -> Response:
-        return _page(request, invoices.of_tenant(), "-id", _row_as_json)
+        """List invoices and credit notes, the newest first."""
+        return paginated(request, invoices.of_tenant(), "-id", _row_as_json)
 
 
 class OneInvoice(ApiView):
@@ -67,6 +65,7 @@ class OneInvoice(ApiView):
         },
     )
     def get(self, request: Request, invoice_id: UUID) -> Response:
+        """Show an invoice or a credit note, as JSON or CSV."""
         try:
             document = invoices.document(invoice_id)
         except Invoice.DoesNotExist as error:
@@ -75,12 +74,6 @@ class OneInvoice(ApiView):
             name = f'attachment; filename="{document.invoice.number}.csv"'
             return Response(invoices.as_csv(document), headers={"Content-Disposition": name})
         return Response(invoices.as_json(document))
-
-
-def _page(request: Request, rows: Any, ordering: str | tuple[str, ...], shape: Any) -> Response:
-    pages = Pages(ordering)
-    page: Any = pages.paginate_queryset(rows, request)
-    return pages.get_paginated_response([shape(row) for row in page or []])
 
 
 def _day(request: Request, name: str) -> date | None:

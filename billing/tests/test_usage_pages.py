@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -104,13 +105,15 @@ def test_staff_see_both_prices_and_each_look_is_logged(acme: TenantState, row: I
     html = console.text("spending/acme/", month="2026-04")
     assert "$7.77" in html and "$12.50" in html
     console.text("spending/acme/ledger/", first="2026-04-01", last="2026-04-30")
-    console.text("conversations/acme/holds/")
+    console.text("spending/acme/holds/")
     assert written("action", kinds=["spending"]) == [("spending.read",)] * 3
+    dashboard = Console(person("boss", superuser=True)).text("")
+    assert re.search(r"<strong>clerk</strong>\s+looked at the spending of acme", dashboard)
 
 
 @pytest.mark.parametrize(
     "page",
-    ["spending/acme/", "spending/acme/ledger/", "spending/acme/ledger.csv", "conversations/acme/holds/"],
+    ["spending/acme/", "spending/acme/ledger/", "spending/acme/ledger.csv", "spending/acme/holds/"],
 )
 def test_without_permission_there_is_no_look(acme: TenantState, page: str) -> None:
     assert Console(person("newcomer")).get(page).status_code == 403
@@ -145,19 +148,19 @@ def held(tenant: TenantState, minutes: int) -> Hold:
 
 def test_holds_are_shown_with_their_age(acme: TenantState) -> None:
     hold = held(acme, 7)
-    html = Console(person("boss", superuser=True)).text("conversations/acme/holds/")
+    html = Console(person("boss", superuser=True)).text("spending/acme/holds/")
     assert str(hold.reply) in html and "7\xa0minutes" in html and "$0.0123" in html
 
 
 def test_dead_holds_can_be_given_back_by_those_who_may(acme: TenantState) -> None:
     _, young = held(acme, 60), held(acme, 1)
     clerk = Console(person("clerk", "billing.view_ledgerentry"))
-    assert "Give back" not in clerk.text("conversations/acme/holds/")
-    assert clerk.post("conversations/acme/holds/return/").status_code == 403
+    assert "Give back" not in clerk.text("spending/acme/holds/")
+    assert clerk.post("spending/acme/holds/return/").status_code == 403
     boss = Console(person("boss", superuser=True))
-    assert boss.get("conversations/acme/holds/return/").status_code == 405
-    boss.post("conversations/acme/holds/return/")
-    assert "1 given back." in boss.text("conversations/acme/holds/")
+    assert boss.get("spending/acme/holds/return/").status_code == 405
+    boss.post("spending/acme/holds/return/")
+    assert "1 given back." in boss.text("spending/acme/holds/")
     assert written("action", "data", kinds=["hold"]) == [("hold.returned", {"holds": 1})]
     with tenancy.in_tenant(acme.ref):
         assert [one.pk for one in Hold.objects.all()] == [young.pk]

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+from drf_spectacular.utils import OpenApiParameter
 from rest_framework.exceptions import NotFound
 from rest_framework.pagination import CursorPagination
 from rest_framework.request import Request
+from rest_framework.response import Response
 
 from chatplatform.api.problem import invalid
 
+PAGE = [
+    OpenApiParameter("cursor", str, description="From `next` or `previous`"),
+    OpenApiParameter("page_size", int, description="1 to 200, default 50"),
+]
 LONGEST = 18  # digits of a number; Python itself refuses to read 4,300
 
 
@@ -36,3 +43,12 @@ class Pages(CursorPagination):
             return super().decode_cursor(request)
         except NotFound as error:
             raise invalid("cursor", "This is no cursor of this list.") from error
+
+
+def paginated(
+    request: Request, rows: Any, ordering: str | tuple[str, ...], shape: Callable[[Any], dict[str, Any]]
+) -> Response:
+    """The page of these rows that the request asks for, each in its public shape."""
+    pages = Pages(ordering)
+    page: Any = pages.paginate_queryset(rows, request)
+    return pages.get_paginated_response([shape(row) for row in page or []])

@@ -1,10 +1,54 @@
-"""What drf-spectacular cannot find out by itself: how callers authenticate."""
+"""What drf-spectacular cannot find out by itself: what a call does and needs, its errors, how callers authenticate."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from drf_spectacular.openapi import AutoSchema
+from rest_framework import serializers
+
+from chatplatform.api import problem
+
+ANY_ERROR = "An error, as a problem document (RFC 9457)"
+
+
+class FieldError(serializers.Serializer[Any]):
+    field = serializers.CharField()
+    message = serializers.CharField()
+
+
+class ProblemShape(serializers.Serializer[Any]):
+    type = serializers.CharField()
+    title = serializers.CharField()
+    status = serializers.IntegerField()
+    detail = serializers.CharField()
+    code = serializers.ChoiceField(choices=[(str(code), code.meaning) for code in problem.Code])
+    request_id = serializers.CharField()
+    errors: Any = FieldError(many=True, required=False)
+
+
+class Operation(AutoSchema):
+    """A call: its handler's docstring says what it does, its view what it needs."""
+
+    view: Any
+
+    def get_summary(self) -> str:
+        return str(getattr(self.view, self.method.lower()).__doc__ or "").rstrip(".")
+
+    def get_description(self) -> str:  # type: ignore[override]
+        needs = [f"For API keys with the scope `{self.view.required_scope}`"]
+        if getattr(self.view, "for_contacts", False):
+            needs.append(", and for end users: with a token, or a cookie of the tenant's own pages")
+        needs.append(".")
+        if self.method == "POST" and getattr(self.view, "idempotent", True):
+            needs.append(" `Idempotency-Key` is honoured.")
+        return "".join(needs)
+
+    def _get_response_bodies(self, direction: Any = "response") -> Any:
+        shape = self.resolve_serializer(ProblemShape, direction).ref
+        error = {"description": ANY_ERROR, "content": {problem.CONTENT_TYPE: {"schema": shape}}}
+        return {**super()._get_response_bodies(direction), "default": error}
 
 
 class Bearer(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]

@@ -98,7 +98,7 @@ def _command(name: str, parser: argparse.ArgumentParser) -> str:
 
 
 def _meaning(action: argparse.Action) -> str:
-    return (action.help or "").replace("%(default)s", str(action.default)).strip()
+    return (action.help or "").replace("%(default)s", str(action.default)).replace("%%", "%").strip()
 
 
 def _usage(name: str, actions: list[argparse.Action]) -> str:

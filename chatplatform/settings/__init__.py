@@ -61,7 +61,7 @@ SECRET_KEY = env.text(
 TOKEN_ISSUER = env.text(
     "TOKEN_ISSUER",
     f"{PUBLIC_SCHEME}://{PLATFORM_DOMAIN}",
-    shown="`<PUBLIC_SCHEME>://<PLATFORM_DOMAIN>`",
+    shown="<PUBLIC_SCHEME>://<PLATFORM_DOMAIN>",
     meaning="Who the platform's own tokens say they are from (`iss`); all processes must agree",
 )
 ALLOW_PRIVATE_KEY_SERVERS = env.flag(
@@ -408,6 +408,7 @@ PROXIES = env.number(
     meaning="Proxies of yours in front, each of which adds to `X-Forwarded-For`; 0 = it is ignored",
 )
 LOGIN_URL = "admin:login"
+LOGIN_REDIRECT_URL = "admin:index"
 STATIC_URL = "/static/"
 STATIC_ROOT = BASE_DIR / "staticfiles"
 STATICFILES_DIRS = [BASE_DIR / "static"]
@@ -436,7 +437,7 @@ REST_FRAMEWORK = {
     "DEFAULT_PERMISSION_CLASSES": ["tenants.auth.permissions.HasScope"],
     "DEFAULT_RENDERER_CLASSES": ["chatplatform.api.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["chatplatform.api.parsers.JSONParser"],
-    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_SCHEMA_CLASS": "chatplatform.api.schema.Operation",
     "EXCEPTION_HANDLER": "chatplatform.api.problem.handle_exception",
     "UNAUTHENTICATED_USER": None,
 }

@@ -14,8 +14,8 @@ def _may(*permissions: str) -> Callable[[HttpRequest], bool]:
     return lambda request: request.user.has_perms(permissions)
 
 
-def _item(title: str, icon: str, page: str, permission: str, active: str = "") -> dict[str, Any]:
-    """One line of the sidebar. `active` is the start of the addresses it stands for, below /admin/."""
+def _item(title: str, icon: str, page: str, permission: str, *active: str) -> dict[str, Any]:
+    """One line of the sidebar. `active` are the starts of the addresses it stands for, below /admin/."""
     item: dict[str, Any] = {
         "title": title,
         "icon": icon,
@@ -23,7 +23,8 @@ def _item(title: str, icon: str, page: str, permission: str, active: str = "") -
         "permission": _may(permission),
     }
     if active:
-        item["active"] = lambda request: request.path.startswith(f"/admin/{active}")
+        starts = tuple(f"/admin/{start}" for start in active)
+        item["active"] = lambda request: request.path.startswith(starts)
     return item
 
 
@@ -89,6 +90,7 @@ UNFOLD = {
                         "admin:tenants_tenant_changelist",
                         "tenants.view_tenant",
                         "tenants/tenant/",
+                        "spending/",
                     )
                 ],
             },

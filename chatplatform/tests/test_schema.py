@@ -10,6 +10,7 @@ import httpx2
 import pytest
 import yaml
 
+from chatplatform.api.problem import Code, Problem
 from chatplatform.testing.clients import Caller
 from chatplatform.testing.live import Live
 
@@ -80,6 +81,15 @@ def test_every_reference_leads_somewhere(schema: dict[str, Any]) -> None:
 def test_operations_have_names_of_their_own(schema: dict[str, Any]) -> None:
     names = [item[verb]["operationId"] for item in schema["paths"].values() for verb in set(item) & VERBS]
     assert len(names) == len(set(names))
+
+
+def test_every_call_says_what_it_does_what_it_needs_and_how_it_fails(schema: dict[str, Any]) -> None:
+    for path, item in schema["paths"].items():
+        for verb in set(item) & VERBS:
+            call = item[verb]
+            assert call.get("summary") and "scope `" in call["description"], (verb, path)
+            shape = call["responses"]["default"]["content"]["application/problem+json"]["schema"]
+            fits(Problem(Code.NOT_FOUND).body() | {"request_id": "1"}, resolved(schema, shape))
 
 
 def answer_shape(schema: dict[str, Any], path: str, verb: str, status: str) -> dict[str, Any]:

@@ -17,11 +17,12 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from chatplatform import draining, jobs
+from chatplatform.api.pagination import PAGE, paginated
 from chatplatform.api.problem import Code, Problem, invalid
 from chatplatform.api.renderers import JSONRenderer
 from conversations import selectors
 from conversations.api import serializers, sse
-from conversations.api.views import PAGE, paginated, refuse_choices
+from conversations.api.views import refuse_choices
 from conversations.models import Message, Reply
 from conversations.services import access, connections, handshake, turns
 from conversations.services.turns import Accepted, Options
@@ -55,6 +56,7 @@ class Messages(AsyncApiView):
 
     @extend_schema(parameters=PAGE, responses=serializers.MessagePage)
     async def get(self, request: Request, conversation_id: UUID) -> Response:
+        """List the messages of a conversation, the oldest first."""
         return await jobs.in_thread(self._list, request, conversation_id)
 
     def _list(self, request: Request, conversation_id: UUID) -> Response:
@@ -66,6 +68,7 @@ class Messages(AsyncApiView):
         responses={(200, "application/json"): serializers.TurnShape, **EVENT_STREAM},
     )
     async def post(self, request: Request, conversation_id: UUID) -> HttpResponseBase:
+        """Say something, and get the reply: whole, or with `stream` as server-sent events."""
         handshake.check_not_leaving()
         if _streamed(request):
             return await self._stream(request, conversation_id)
@@ -171,6 +174,7 @@ class ReplyEvents(AsyncApiView):
         responses={**EVENT_STREAM, 204: None},
     )
     async def get(self, request: Request, conversation_id: UUID, reply_id: UUID) -> HttpResponseBase:
+        """Follow the events of a reply, from its start or after `Last-Event-ID`."""
         handshake.check_not_leaving()
         after = request.headers.get("Last-Event-ID") or None
         if after is not None:

@@ -19,6 +19,7 @@ class Usage(OneTenant):
 
     @extend_schema(responses=serializers.UsageShape)
     def get(self, request: Request, slug: str) -> Response:
+        """Show what was used this month, beside the budgets."""
         state = selectors.state(self.named(slug).id)
         with tenancy.in_tenant(state.ref):
             return Response(usage.of_month(state))

@@ -6,11 +6,11 @@ from typing import Any
 from uuid import UUID
 
 from asgiref.sync import async_to_sync
-from drf_spectacular.utils import OpenApiParameter, extend_schema
+from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from chatplatform.api.pagination import Pages
+from chatplatform.api.pagination import PAGE, paginated
 from chatplatform.api.problem import Code, Problem, invalid
 from conversations import selectors
 from conversations.api import serializers
@@ -23,10 +23,6 @@ from tenants.models import Contact
 from tenants.services.contacts import contact_for
 
 NOT_FOR_CONTACTS = ("model", "fallback_model", "system_prompt", "temperature", "end_user", "tools")
-PAGE = [
-    OpenApiParameter("cursor", str, description="From `next` or `previous`"),
-    OpenApiParameter("page_size", int, description="1 to 200, default 50"),
-]
 
 
 class ChatView(ApiView):
@@ -47,15 +43,10 @@ def refuse_choices(principal: Principal, body: Any) -> None:
         raise Problem(Code.NOT_ALLOWED, f"An end user may not choose {chosen[0]}.")
 
 
-def paginated(request: Request, rows: Any, ordering: str, shape: Any) -> Response:
-    pages = Pages(ordering)
-    page: Any = pages.paginate_queryset(rows, request)
-    return pages.get_paginated_response([shape(row) for row in page or []])
-
-
 class Conversations(ChatView):
     @extend_schema(request=serializers.NewConversation, responses={201: serializers.ConversationShape})
     def post(self, request: Request) -> Response:
+        """Begin a conversation; end users may not choose a model, a prompt or whom it is with."""
         refuse_choices(self.principal, request.data)
         wanted = serializers.NewConversation(data=request.data)
         wanted.is_valid(raise_exception=True)
@@ -70,6 +61,7 @@ class Conversations(ChatView):
 
     @extend_schema(parameters=PAGE, responses=serializers.ConversationPage)
     def get(self, request: Request) -> Response:
+        """List conversations, the newest first; an end user sees its own."""
         rows = Conversation.objects.select_related("contact")
         if self.principal.contact_id is not None:
             rows = rows.filter(contact_id=self.principal.contact_id)
@@ -79,12 +71,14 @@ class Conversations(ChatView):
 class OneConversation(ChatView):
     @extend_schema(responses=serializers.ConversationShape)
     def get(self, request: Request, conversation_id: UUID) -> Response:
+        """Show a conversation."""
         return Response(selectors.conversation_as_json(self.conversation(conversation_id)))
 
 
 class OneReply(ChatView):
     @extend_schema(responses=serializers.ReplyShape)
     def get(self, request: Request, conversation_id: UUID, reply_id: UUID) -> Response:
+        """Show a reply, as far as it has come."""
         reply = access.access_reply(self.conversation(conversation_id), reply_id)
         return Response(selectors.reply_as_json(reply))
 
@@ -92,6 +86,7 @@ class OneReply(ChatView):
 class Cancel(ChatView):
     @extend_schema(request=None, responses={202: serializers.ReplyShape})
     def post(self, request: Request, conversation_id: UUID, reply_id: UUID) -> Response:
+        """Stop a reply: what was generated is kept and billed. A finished one stays as it is."""
         reply = access.access_reply(self.conversation(conversation_id), reply_id)
         return Response(selectors.reply_as_json(turns.cancel(reply)), status=202)
 
@@ -99,6 +94,7 @@ class Cancel(ChatView):
 class GiveFeedback(ChatView):
     @extend_schema(request=serializers.NewFeedback, responses=serializers.FeedbackShape)
     def post(self, request: Request, conversation_id: UUID, message_id: UUID) -> Response:
+        """Rate an assistant's message, up or down; replaces an earlier rating."""
         message = access.access_assistant_message(self.conversation(conversation_id), message_id)
         wanted = serializers.NewFeedback(data=request.data)
         wanted.is_valid(raise_exception=True)
@@ -111,6 +107,7 @@ class GiveFeedback(ChatView):
 class Rate(ChatView):
     @extend_schema(request=serializers.NewRating, responses=serializers.ConversationShape)
     def post(self, request: Request, conversation_id: UUID) -> Response:
+        """Give a conversation one to five stars."""
         wanted = serializers.NewRating(data=request.data)
         wanted.is_valid(raise_exception=True)
         rated = conversations.rate(
@@ -124,6 +121,7 @@ class Rate(ChatView):
 class Resolve(ChatView):
     @extend_schema(request=None, responses=serializers.ConversationShape)
     def post(self, request: Request, conversation_id: UUID) -> Response:
+        """Close a conversation (end users may not); the next message opens it again."""
         if self.principal.contact_id is not None:
             raise Problem(Code.NOT_ALLOWED, "An end user may not resolve a conversation.")
         resolved = conversations.resolve(self.conversation(conversation_id))
@@ -133,6 +131,7 @@ class Resolve(ChatView):
 class Escalate(ChatView):
     @extend_schema(request=serializers.NewEscalation, responses=serializers.ConversationShape)
     def post(self, request: Request, conversation_id: UUID) -> Response:
+        """Ask for a person."""
         wanted = serializers.NewEscalation(data=request.data)
         wanted.is_valid(raise_exception=True)
         escalated = conversations.escalate(
@@ -146,6 +145,7 @@ class Tickets(ChatView):
 
     @extend_schema(request=serializers.NewTicket, responses={201: serializers.TicketShape})
     def post(self, request: Request) -> Response:
+        """Make a ticket for one WebSocket: good once, for 30 seconds."""
         wanted = serializers.NewTicket(data=request.data)
         wanted.is_valid(raise_exception=True)
         origin = wanted.validated_data.get("origin")

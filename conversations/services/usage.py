@@ -2,33 +2,29 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
-from datetime import date, timedelta
+from datetime import date
 from typing import Any
 
 from django.db.models import Count, Q
 from django.utils import timezone
 
-from billing import plans
+from billing import months, plans
 from billing.models import LedgerEntry
 from billing.services import budgets
 from billing.vocabulary import CallOutcome, EntryKind
-from chatplatform.api.problem import invalid
 from conversations.services import holds
 from tenants import throttling
 from tenants.selectors import TenantState
 
-MONTH = re.compile(r"(20\d{2})-(0[1-9]|1[0-2])")
 
-
-def of_month(state: TenantState, month: str | None = None) -> dict[str, Any]:
-    """The public usage document of a tenant's month (`YYYY-MM`, UTC; this one by default). Raises Problem."""
+def of_month(state: TenantState, month: date | None = None) -> dict[str, Any]:
+    """The public usage document of a tenant's month (by its first day, UTC; this one by default)."""
     configuration = state.configuration
-    start = _start(month)
+    start = month or timezone.now().date().replace(day=1)
     holds.return_dead()
     spent, held = budgets.of_month(start)
-    counted = LedgerEntry.objects.filter(day__gte=start, day__lt=_following(start)).aggregate(
+    counted = LedgerEntry.objects.filter(day__gte=start, day__lt=months.after(start)).aggregate(
         calls=Count("pk", filter=Q(kind=EntryKind.CALL) & ~Q(outcome=CallOutcome.SKIPPED)),
         hits=Count("pk", filter=Q(kind=EntryKind.CACHE_HIT)),
     )
@@ -52,14 +48,3 @@ def _budget(limit: Any, spent: Any, held: Any, shown: Callable[[Any], str | int]
         "held": shown(held),
         "remaining": None if remaining is None else shown(remaining),
     }
-
-
-def _start(month: str | None) -> date:
-    match = MONTH.fullmatch(month) if month else None
-    if month and not match:
-        raise invalid("month", "A month such as 2026-11.")
-    return date(int(match[1]), int(match[2]), 1) if match else timezone.now().date().replace(day=1)
-
-
-def _following(month: date) -> date:
-    return (month + timedelta(days=31)).replace(day=1)

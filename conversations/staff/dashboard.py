@@ -16,7 +16,13 @@ from tenants.vocabulary import AuditAction, TenantStatus
 
 LONG_WAIT = timedelta(seconds=30)
 SLOW_BIRTH = timedelta(minutes=1)
-LOOKS = (AuditAction.CONVERSATIONS_LISTED, AuditAction.CONVERSATIONS_SEARCHED, AuditAction.CONVERSATION_READ)
+LOOKS = (
+    AuditAction.CONVERSATIONS_LISTED,
+    AuditAction.CONVERSATIONS_SEARCHED,
+    AuditAction.CONVERSATION_READ,
+    AuditAction.SPENDING_READ,
+    AuditAction.INVOICE_READ,
+)
 UNBORN = (TenantStatus.REQUESTED, TenantStatus.SCHEMA, TenantStatus.SEEDED)
 
 

@@ -42,4 +42,4 @@ def return_dead(request: HttpRequest, slug: str) -> HttpResponseBase:
         audit.record(AuditAction.HOLDS_RETURNED, tenant=tenant.pk, holds=returned)
     said = f"{returned} given back." if returned else "Nothing to give back: no hold is dead."
     messages.success(request, said)
-    return HttpResponseRedirect(reverse("staff:holds", args=[slug]))
+    return HttpResponseRedirect(reverse("holds:show", args=[slug]))

@@ -22,7 +22,7 @@ def test_show_usage_takes_a_month(acme: TenantState) -> None:
     assert result_of("show_usage", "acme", "--month", "2026-02")["period"] == "2026-02"
 
 
-@pytest.mark.parametrize("month", ["2026-13", "2026", "0000-01", "9999-12", "soon"])
+@pytest.mark.parametrize("month", ["2026-13", "2026", "2026-2", "0000-01", "9999-12", "²026-01", "soon"])
 def test_what_is_no_month_is_wrong_usage(acme: TenantState, month: str) -> None:
     with pytest.raises(CommandError, match="is not a month"):
         result_of("show_usage", "acme", "--month", month)

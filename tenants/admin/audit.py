@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID
 
@@ -23,7 +21,7 @@ from unfold.contrib.filters.admin import (
     TextFilter,
 )
 
-from chatplatform import jobs, tenancy
+from chatplatform import csv_table, jobs, tenancy
 from tenants import audit
 from tenants.admin.pages import ReadOnlyAdmin, column
 from tenants.audit import keys
@@ -208,14 +206,14 @@ def _plain(value: Any) -> str:
 async def _streamed(rows: QuerySet[AuditEntry], format: str) -> AsyncIterator[bytes]:
     """The rows, some at a time: each time the place is found again by id, and no connection is held in between."""
     if format == "csv":
-        yield _csv([COLUMNS])
+        yield csv_table.text([COLUMNS]).encode()
     last: UUID | None = None
     while True:
         chunk = await jobs.in_thread(_chunk, rows, last)
         if not chunk:
             return
         last = chunk[-1]["id"]
-        yield _csv(map(_cells, chunk)) if format == "csv" else b"".join(map(_line, chunk))
+        yield csv_table.text(map(_cells, chunk)).encode() if format == "csv" else b"".join(map(_line, chunk))
 
 
 def _chunk(rows: QuerySet[AuditEntry], after: UUID | None) -> list[dict[str, Any]]:
@@ -228,24 +226,9 @@ def _line(row: dict[str, Any]) -> bytes:
     return orjson.dumps(row, option=orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE)
 
 
-def _cells(row: dict[str, Any]) -> Iterator[str]:
-    for name in COLUMNS:
-        value = row[name]
-        text = (
-            orjson.dumps(value).decode()
-            if name == "data"
-            else value.isoformat()
-            if name == "at"
-            else str(value)
-        )
-        # A spreadsheet takes a cell that begins so for a formula.
-        yield f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
-
-
-def _csv(rows: Any) -> bytes:
-    text = io.StringIO()
-    csv.writer(text).writerows(rows)
-    return text.getvalue().encode()
+def _cells(row: dict[str, Any]) -> list[str]:
+    shown = row | {"at": row["at"].isoformat(), "data": orjson.dumps(row["data"]).decode()}
+    return [str(shown[name]) for name in COLUMNS]
 
 
 def _uuid(text: Any) -> UUID | None:

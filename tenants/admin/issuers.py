@@ -35,7 +35,7 @@ class NewIssuerForm(forms.Form):
     issuer = forms.CharField(
         max_length=300,
         widget=widgets.UnfoldAdminTextInputWidget(attrs={"placeholder": "https://shop.example"}),
-        help_text="What its tokens say as `iss`.",
+        help_text="What its tokens say in “iss”.",
     )
     jwks_url = forms.CharField(
         max_length=500,

@@ -97,6 +97,7 @@ class Tokens(ApiView):
 
     @extend_schema(request=NewToken, responses={201: TokenShape})
     def post(self, request: Request) -> Response:
+        """Make a token for one end user's browser or app; it is shown once."""
         wanted = NewToken(data=request.data)
         wanted.is_valid(raise_exception=True)
         values = wanted.validated_data
@@ -121,11 +122,13 @@ class TokenIssuers(TenantView):
 
     @extend_schema(operation_id="tenant_token_issuers_list", responses=TokenIssuerList)
     def get(self, request: Request, slug: str) -> Response:
+        """List whose tokens for end users are taken."""
         rows = TokenIssuer.objects.filter(tenant=self.named(slug))
         return Response({"results": [issuer_as_json(row) for row in rows]})
 
     @extend_schema(request=NewTokenIssuer, responses={201: TokenIssuerShape})
     def post(self, request: Request, slug: str) -> Response:
+        """Take the tokens of a backend, by its public key or by where it publishes its keys."""
         tenant = self.named(slug)
         wanted = NewTokenIssuer(data=request.data)
         wanted.is_valid(raise_exception=True)
@@ -138,6 +141,7 @@ class OneTokenIssuer(TenantView):
 
     @extend_schema(responses=TokenIssuerShape)
     def get(self, request: Request, slug: str, issuer_id: UUID) -> Response:
+        """Show one of them, with its keys."""
         row = TokenIssuer.objects.filter(tenant=self.named(slug), id=issuer_id).first()
         if row is None:
             raise Problem(Code.NOT_FOUND, "There is no such issuer.")
@@ -145,6 +149,7 @@ class OneTokenIssuer(TenantView):
 
     @extend_schema(responses={204: None})
     def delete(self, request: Request, slug: str, issuer_id: UUID) -> Response:
+        """Take its tokens no more: those that are about, too."""
         try:
             token_issuers.remove(self.named(slug).ref, issuer_id)
         except TokenIssuer.DoesNotExist as error:
@@ -157,6 +162,7 @@ class ApiKeys(TenantView):
 
     @extend_schema(operation_id="tenant_api_keys_list", responses=ApiKeyList)
     def get(self, request: Request, slug: str) -> Response:
+        """List the API keys; none of them can be read out of it."""
         rows = ApiKey.objects.filter(tenant=self.named(slug))
         return Response({"results": [key_as_json(row) for row in rows]})
 
@@ -177,11 +183,12 @@ class KeyView(TenantView):
 class OneApiKey(KeyView):
     @extend_schema(responses=ApiKeyShape)
     def get(self, request: Request, slug: str, key_id: str) -> Response:
+        """Show an API key, and when it was last used."""
         return Response(key_as_json(self.key(slug, key_id)))
 
     @extend_schema(responses={204: None})
     def delete(self, request: Request, slug: str, key_id: str) -> Response:
-        """Revoke it."""
+        """Revoke an API key, and the tokens that it has asked for."""
         api_keys.revoke(self.key(slug, key_id).public_id)
         return Response(status=204)
 
@@ -189,6 +196,7 @@ class OneApiKey(KeyView):
 class RotateApiKey(KeyView):
     @extend_schema(request=Overlap, responses={201: RotatedKeyShape})
     def post(self, request: Request, slug: str, key_id: str) -> Response:
+        """Make a new API key like this one, which goes on for `overlap` seconds. The new one is shown once."""
         wanted = Overlap(data=request.data)
         wanted.is_valid(raise_exception=True)
         key = self.key(slug, key_id)

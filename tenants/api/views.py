@@ -37,6 +37,7 @@ class Tenants(ApiView):
 
     @extend_schema(request=serializers.NewTenant, responses={201: serializers.TenantShape})
     def post(self, request: Request) -> Response:
+        """Make a tenant, with its first API key, which is shown once and works as soon as the tenant is active."""
         wanted = serializers.NewTenant(data=request.data)
         wanted.is_valid(raise_exception=True)
         values = wanted.validated_data
@@ -76,6 +77,7 @@ class OneTenant(TenantView):
 
     @extend_schema(responses=serializers.TenantShape)
     def get(self, request: Request, slug: str) -> Response:
+        """Show a tenant and its status."""
         return Response(tenant_as_json(self.named(slug)))
 
 
@@ -84,11 +86,13 @@ class Configuration(TenantView):
 
     @extend_schema(responses=serializers.Configuration)
     def get(self, request: Request, slug: str) -> Response:
+        """Show the configuration that is in force."""
         version = configuration.current(self.named(slug).ref)
         return Response(serializers.configuration_as_json(version))
 
     @extend_schema(request=serializers.Configuration, responses=serializers.Configuration)
     def patch(self, request: Request, slug: str) -> Response:
+        """Change some fields: a new version, in force everywhere within 5 seconds."""
         tenant = self.named(slug)
         changes = serializers.Configuration(data=request.data, partial=True)
         changes.is_valid(raise_exception=True)

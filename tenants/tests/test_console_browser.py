@@ -64,7 +64,7 @@ def test_no_page_breaks_the_policy_or_calls_elsewhere(chromium: Browser, console
         "billing/plan/add/",
         f"{tenant}billing/",
     ]
-    pages += [f"{tenant}members/", "spending/acme/", "spending/acme/ledger/", "conversations/acme/holds/"]
+    pages += [f"{tenant}members/", "spending/acme/", "spending/acme/ledger/", "spending/acme/holds/"]
     origin = console.removesuffix("/admin/")
     for page in pages:
         chromium.driver.get(console + page)

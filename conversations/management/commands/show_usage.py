@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentTypeError
+from datetime import date
 from typing import Any
 
 from django.core.management.base import CommandParser
 
+from billing.management.arguments import month
 from chatplatform import tenancy
 from chatplatform.management.base import PlatformCommand, Result
 from conversations.services import usage
 from tenants import selectors
-
-
-def month(text: str) -> str:
-    """A month such as 2026-11."""
-    if not usage.MONTH.fullmatch(text) or not 1970 <= int(text[:4]) < 9999:
-        raise ArgumentTypeError(f"{text!r} is not a month such as 2026-11")
-    return text
 
 
 class Command(PlatformCommand):
@@ -27,7 +21,7 @@ class Command(PlatformCommand):
         parser.add_argument("slug", metavar="SLUG", help="The tenant")
         parser.add_argument("--month", metavar="YYYY-MM", type=month, help="Default: this month")
 
-    def run(self, *, slug: str, month: str | None, **options: Any) -> Result:
+    def run(self, *, slug: str, month: date | None, **options: Any) -> Result:
         tenant = selectors.tenant_by_slug(slug)
         with tenancy.in_tenant(tenant.ref):
             return {"tenant": slug, **usage.of_month(tenant, month)}
