@@ -163,11 +163,11 @@ async def test_another_model_answers_rather_than_a_long_wait(simulator: Simulato
 
 
 async def test_a_wait_beyond_the_deadline_is_not_begun(simulator: Simulator) -> None:
-    simulator.control(faults=["rate_limit"], retry_after=3)
+    simulator.control(faults=["rate_limit"], retry_after=40)
     began = time.monotonic()
-    outcome = await ask(turn(FAST, seconds=2))
+    outcome = await ask(turn(FAST, seconds=30))
     assert (outcome.error_code, calls(outcome)) == ("provider_unavailable", ["openai rate_limited"])
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 15
 
 
 async def test_the_tries_are_bounded(simulator: Simulator) -> None:
@@ -409,7 +409,8 @@ async def test_tenants_take_turns_when_all_places_are_taken(simulator: Simulator
 
 
 async def test_a_provider_that_hangs_does_not_starve_the_others(simulator: Simulator) -> None:
-    with override_settings(PROVIDER_STREAMS=4, PROVIDER_STREAMS_PER_TENANT=4, PROVIDER_QUEUE_TIMEOUT=0.9):
+    waits = {"PROVIDER_QUEUE_TIMEOUT": 0.9, "FIRST_TOKEN_TIMEOUT": 2.0}
+    with override_settings(PROVIDER_STREAMS=4, PROVIDER_STREAMS_PER_TENANT=4, **waits):
         hanging = [asyncio.create_task(reply_for(ACME, "anthropic/sim-ttft=60")) for _ in range(12)]
         await soon(lambda: guards.bulkhead("anthropic").waiting == 8)
         assert (await reply_for(ACME, "sim-tokens=2")).status == ReplyStatus.COMPLETED
