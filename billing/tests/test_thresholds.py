@@ -70,7 +70,12 @@ def sent(told: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch) -> list[t
     """The jobs that are sent: name and arguments; nothing is spent yet."""
     Balance.objects.all().delete()
     jobs_sent: list[tuple[Any, ...]] = []
-    monkeypatch.setattr(jobs, "enqueue", lambda *job, **_: jobs_sent.append(job) or True)
+
+    def enqueue(*job: Any, **_: Any) -> bool:
+        jobs_sent.append(job)
+        return True
+
+    monkeypatch.setattr(jobs, "enqueue", enqueue)
     return jobs_sent
 
 
