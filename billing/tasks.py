@@ -53,3 +53,9 @@ def follow_plans() -> None:
 def mail_threshold(*told: Any) -> None:
     """Mail that so much of a limit is spent."""
     thresholds.mail(*told)
+
+
+@shared_task(name="billing.tell_refusal", base=TenantTask)
+def tell_refusal(*told: Any) -> None:
+    """Tell that a limit is reached, by which a call was refused."""
+    thresholds.tell_once(thresholds.read(*told))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -118,8 +118,7 @@ class Stripe:
 
     def _draft(self, bill: Bill) -> Any:
         number = {"number": bill.number} if len(bill.number) <= LONGEST_NUMBER else {}
-        # Stripe takes no day that is over, and an invoice may have waited for it for long.
-        due = max(_end_of(bill.due_on), int(datetime.now(UTC).timestamp()) + 3600)
+        due = _due(bill.due_on, datetime.now(UTC))
         params: Any = {
             "customer": bill.customer,
             "collection_method": "send_invoice",
@@ -135,7 +134,7 @@ class Stripe:
             },
             **number,
         }
-        return self._client.v1.invoices.create(params, {"idempotency_key": f"invoice-{bill.document}"})
+        return self._client.v1.invoices.create(params, {"idempotency_key": f"invoice-{bill.document}-{due}"})
 
     def _add(self, invoice: str, bill: Bill, line: BillLine) -> None:
         self._client.v1.invoice_items.create(
@@ -166,7 +165,11 @@ class Stripe:
         invoice = found.data[0].invoice
         assert not isinstance(invoice, str), "it was asked for with the payment"
         paid = {"id": invoice.id, "metadata": _metadata(invoice)}
-        return _heard(event, paid, PaymentStatus.REFUNDED, charge["amount_refunded"])
+        refunded = charge["amount_refunded"]
+        if charge["refunded"]:
+            return _heard(event, paid, PaymentStatus.REFUNDED, refunded)
+        left = charge["amount"] - refunded
+        return _heard(event, paid, PaymentStatus.PAID, left, f"{_dollars(refunded):.2f} of it was refunded")
 
 
 def _client(key: str, base: str, patience: float, tries: int) -> StripeClient:
@@ -214,7 +217,7 @@ def _word(document: UUID, event: str, invoice: Any) -> Word:
 
 
 def _heard(
-    event: Mapping[str, Any], invoice: Mapping[str, Any], status: PaymentStatus, amount: int
+    event: Mapping[str, Any], invoice: Mapping[str, Any], status: PaymentStatus, amount: int, detail: str = ""
 ) -> Word | None:
     try:
         document = UUID(invoice["metadata"]["document"])
@@ -228,7 +231,16 @@ def _heard(
         amount=_dollars(amount),
         at=datetime.fromtimestamp(event["created"], UTC),
         url=invoice.get("hosted_invoice_url") or "",
+        detail=detail,
     )
+
+
+def _due(day: date, now: datetime) -> int:
+    """When it is to be paid. Stripe takes no time that is over, and an invoice may have waited for it for long: then
+    to the end of tomorrow. The same all day, as everything has to be that is sent under one idempotency key.
+    """
+    due = _end_of(day)
+    return due if due > now.timestamp() + 3600 else _end_of(now.date() + timedelta(1))
 
 
 def _end_of(day: date) -> int:

@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 
 from django.conf import settings
 
-from billing.services import budgets
+from billing.services import budgets, thresholds
 from billing.services.budgets import Account, Amount, Limits, OverBudget
 from billing.services.metering import Rate
-from billing.vocabulary import BudgetLevel
+from billing.vocabulary import BudgetLevel, BudgetLimit
 from chatplatform.api.problem import Code, Problem
 from chatplatform.observability.metrics import BUDGET_REFUSED
 
@@ -59,6 +59,15 @@ class _Room:
     spent: Decimal | int
     held: Decimal | int
 
+    @property
+    def of_tenant(self) -> BudgetLimit | None:
+        """Which of the tenant's own limits this is; None for a conversation's or an end user's."""
+        if self.level == BudgetLevel.TENANT_DAY:
+            return BudgetLimit.DAILY_COST
+        if self.level == BudgetLevel.TENANT_MONTH:
+            return BudgetLimit.MONTHLY_COST if isinstance(self.limit, Decimal) else BudgetLimit.MONTHLY_TOKENS
+        return None
+
 
 def take(
     hold: Callable[[NextCall], T],
@@ -90,6 +99,8 @@ def take(
             wanted = replace(call, max_tokens=min(call.max_tokens, tightest.tokens))
     assert tightest is not None
     BUDGET_REFUSED.labels(SHOWN[tightest.level]).inc()
+    if limit := tightest.of_tenant:
+        thresholds.note_refusal(limit, account.day, tightest.spent, tightest.limit)
     raise _problem(tightest)
 
 

@@ -9,6 +9,7 @@ from decimal import Decimal
 from uuid import UUID
 
 import structlog
+from django.core.cache import cache
 from django.db import transaction
 from django.utils import timezone
 
@@ -30,6 +31,7 @@ FORGOTTEN_AFTER = timedelta(minutes=10)
 OPEN = (PaymentStatus.SENT, PaymentStatus.FAILED)
 ENDED = (PaymentStatus.PAID, PaymentStatus.VOIDED)
 ASKED_AT_ONCE = 1_000
+LAST_ASKED = "billing:last_asked_about"
 
 
 def hand_over(document_id: UUID) -> None:
@@ -73,16 +75,26 @@ def ask_about_open() -> int:
     """Ask the provider about invoices that wait for money, in case a word of its was lost. How many had ended."""
     if not payments.provider().takes_invoices:
         return 0
-    with tenancy.in_platform():
-        waiting = IssuedDocument.objects.filter(payment_status__in=OPEN).order_by("issued_at")
-        documents = list(waiting[:ASKED_AT_ONCE])
     ended = 0
-    for document in documents:
+    for document in _next_to_ask():
         try:
             ended += _ask(document)
         except NotTaken as error:  # one invoice's trouble is not the others'
             log.warning("payment_not_asked", document=document.name, error=str(error))
     return ended
+
+
+def _next_to_ask() -> list[IssuedDocument]:
+    """So many of the open ones, from where the last time stopped: there may be more of them than are asked at once."""
+    with tenancy.in_platform():
+        waiting = IssuedDocument.objects.filter(payment_status__in=OPEN).order_by("id")
+        last = cache.get(LAST_ASKED)
+        documents = list(waiting.filter(id__gt=last)[:ASKED_AT_ONCE]) if last else []
+        if room := ASKED_AT_ONCE - len(documents):
+            documents += waiting.filter(id__lte=last)[:room] if last else waiting[:room]
+        if documents:
+            cache.set(LAST_ASKED, documents[-1].id, None)
+    return documents
 
 
 def _ask(document: IssuedDocument) -> bool:

@@ -1,7 +1,8 @@
 """Tells once, in each period, when half, four fifths and all of a tenant's limit are spent.
 
 Looked at when a reply is settled, from what the settlement says of the balances: no query, until a threshold is
-reached that this process does not know of yet.
+reached that this process does not know of yet. What is spent hardly ever meets a limit exactly, for the last call that
+does not fit is refused: so the first refusal counts as all of it, too.
 """
 
 from __future__ import annotations
@@ -28,8 +29,9 @@ from chatplatform.tenancy import current_tenant
 from tenants import selectors
 
 log = structlog.get_logger("billing.thresholds")
-PERCENTS = (50, 80, 100)
-MAIL = "billing.mail_threshold"
+MAIL, TELL = "billing.mail_threshold", "billing.tell_refusal"
+ALL = 100
+PERCENTS = (50, 80, ALL)
 _told: LRUCache[tuple[Any, ...], bool] = LRUCache(100_000)
 _lock = Lock()
 
@@ -48,21 +50,57 @@ class Reached:
 def note(day: date, limits: Limits, settled: Settled) -> None:
     """Tell of every threshold that was reached by what was settled now, and that nobody was told of. Never fails."""
     for reached in _reached(day, limits, settled):
-        key = current_tenant().id, reached.limit, reached.period, reached.percent
-        with _lock:
-            if key in _told:
-                continue
+        if _knows(reached):
+            continue
         try:
-            _, new = BudgetNotice.objects.get_or_create(
-                limit=reached.limit, period=reached.period, percent=reached.percent
-            )
-            if new:
-                _tell(reached)
+            tell_once(reached)
         except Exception:  # the reply is settled; the next one comes by here again
             log.exception("threshold_not_told", limit=str(reached.limit), percent=reached.percent)
             continue
-        with _lock:
-            _told[key] = True
+        _remember(reached)
+
+
+def note_refusal(limit: BudgetLimit, day: date, spent: Decimal | int, of: Decimal | int) -> None:
+    """Have a limit told as reached, because a call was refused by it. Never fails.
+
+    By a job, for whoever refuses may roll back all that it wrote, and has no time to spare.
+    """
+    period = day if limit == BudgetLimit.DAILY_COST else day.replace(day=1)
+    reached = Reached(limit, period, ALL, spent, of)
+    if not _knows(reached) and jobs.enqueue(TELL, *_as_told(reached), tenant=current_tenant()):
+        _remember(reached)
+
+
+def tell_once(reached: Reached) -> None:
+    """Tell of a threshold, unless that was done in this period."""
+    _, new = BudgetNotice.objects.get_or_create(
+        limit=reached.limit, period=reached.period, percent=reached.percent
+    )
+    if new:
+        _tell(reached)
+
+
+def read(limit: str, percent: int, spent: str, of: str, period: str) -> Reached:
+    """What a job was told."""
+    return Reached(BudgetLimit(limit), date.fromisoformat(period), percent, Decimal(spent), Decimal(of))
+
+
+def _as_told(reached: Reached) -> list[Any]:
+    return [str(reached.limit), reached.percent, str(reached.spent), str(reached.of), str(reached.period)]
+
+
+def _key(reached: Reached) -> tuple[Any, ...]:
+    return current_tenant().id, reached.limit, reached.period, reached.percent
+
+
+def _knows(reached: Reached) -> bool:
+    with _lock:
+        return _key(reached) in _told
+
+
+def _remember(reached: Reached) -> None:
+    with _lock:
+        _told[_key(reached)] = True
 
 
 def _reached(day: date, limits: Limits, settled: Settled) -> Iterator[Reached]:
@@ -91,8 +129,7 @@ def _tell(reached: Reached) -> None:
         BudgetNotice, tenant=tenant, limit=reached.limit, percent=reached.percent, spent=reached.spent,
         of=reached.of, period=reached.period,
     )  # fmt: skip
-    told = [str(reached.limit), reached.percent, str(reached.spent), str(reached.of), str(reached.period)]
-    jobs.enqueue_on_commit(MAIL, *told, tenant=tenant)
+    jobs.enqueue_on_commit(MAIL, *_as_told(reached), tenant=tenant)
 
 
 def mail(limit: str, percent: int, spent: str, of: str, period: str) -> bool:
@@ -103,9 +140,11 @@ def mail(limit: str, percent: int, spent: str, of: str, period: str) -> bool:
         return False
     what = BudgetLimit(limit).label.lower()
     send_mail(
-        f"{state.name}: {percent} % of a budget is spent",
+        f"{state.name}: a budget is used up"
+        if percent == ALL
+        else f"{state.name}: {percent} % of a budget is spent",
         f"Of the budget for {what} (from {period}), {spent} of {of} is spent.\n"
-        "At 100 % no further message is accepted that costs anything.\n",
+        "A message that could cost more than is left is not accepted.\n",
         settings.DEFAULT_FROM_EMAIL,
         addresses,
     )

@@ -20,7 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from billing.models import Balance, Hold, LedgerEntry
 from billing.services import budgets
 from billing.services.budgets import Account, Amount, Limits, OverBudget
-from billing.tests.books import DAY, account, check_books, entry
+from billing.tests.books import DAY, account, check_books, entry, subjects
 from billing.vocabulary import BudgetLevel
 from chatplatform import tenancy
 from chatplatform.jobs import close_connections
@@ -152,7 +152,9 @@ def test_the_books_of_two_tenants_do_not_meet(books: TenantState, globex: Tenant
 # --- Any order of things -------------------------------------------------------------------------------------------
 class Books(RuleBasedStateMachine):
     """Holds, further calls, settlements, releases and workers that die, in any order, of replies that share
-    conversations, end users, days and months."""
+    conversations, end users, days and months. A call may take more than was held for it: a balance may then be above
+    its limit by just that, and nothing further is held on it.
+    """
 
     CONVERSATIONS = [UUID(int=number) for number in range(1, 4)]
     CONTACTS = [None, UUID(int=101), UUID(int=102)]
@@ -164,6 +166,7 @@ class Books(RuleBasedStateMachine):
         self.held: dict[Account, int] = {}
         self.made: dict[Account, list[dict[str, object]]] = {}
         self.over: list[Account] = []
+        self.above: dict[tuple[str, UUID, date], int] = {}  # by how much calls have taken more than was held
 
     def teardown(self) -> None:
         transaction.set_rollback(True)
@@ -198,6 +201,15 @@ class Books(RuleBasedStateMachine):
                 budgets.settle(of, made)
             self.end(of)
 
+    @rule(data=st.data(), more=st.integers(1, 20))
+    def overrun(self, data: st.DataObject, more: int) -> None:
+        """A call took more than was held for it, and is booked all the same."""
+        if of := self.one(data):
+            budgets.settle(of, [*self.made[of], entry(of, self.held[of] + more, len(self.made[of]) + 1)])
+            for key in keys(of):
+                self.above[key] = self.above.get(key, 0) + more
+            self.end(of)
+
     @rule(data=st.data())
     def release(self, data: st.DataObject) -> None:
         """A reply was cancelled before its call, or failed, or its hold has expired."""
@@ -222,15 +234,10 @@ class Books(RuleBasedStateMachine):
     def nothing_passes_a_limit(self) -> None:
         if not hasattr(self, "limits"):
             return
-        limit_of: Any = {
-            BudgetLevel.CONVERSATION: self.limits.conversation, BudgetLevel.CONTACT_MONTH: self.limits.contact_month,
-            BudgetLevel.TENANT_DAY: self.limits.tenant_day, BudgetLevel.TENANT_MONTH: self.limits.tenant_month,
-        }  # fmt: skip
         for row in Balance.objects.all():
             assert min(row.spent_usd, row.held_usd, row.spent_tokens, row.held_tokens) >= 0
-            assert row.spent_usd + row.held_usd <= limit_of[BudgetLevel(row.level)]
-            if row.level == BudgetLevel.TENANT_MONTH:
-                assert row.spent_tokens + row.held_tokens <= (self.limits.tenant_month_tokens or 0)
+            above = self.above.get((row.level, row.subject, row.period), 0)
+            assert fits(row, self.limits, above), row
 
     @invariant()
     def the_books_add_up(self) -> None:
@@ -247,11 +254,33 @@ class Books(RuleBasedStateMachine):
         except OverBudget:
             assert (Balance.objects.count(), LedgerEntry.objects.count()) == before
             return
+        if of not in self.held:
+            mine = set(keys(of))
+            for row in Balance.objects.all():
+                assert (row.level, row.subject, row.period) not in mine or fits(row, self.limits), row
         self.held[of], self.made[of] = amount, made
 
     def end(self, of: Account) -> None:
         del self.held[of], self.made[of]
         self.over.append(of)
+
+
+def keys(of: Account) -> list[tuple[str, UUID, date]]:
+    """The balances on which an account counts."""
+    found = [(level, *subjects(level, of)) for level in BudgetLevel.values]
+    return [one for one in found if one[1] is not None]
+
+
+def fits(row: Balance, limits: Limits, above: int = 0) -> bool:
+    """Whether what is spent and held on a balance is within its limits, or not more than this above them."""
+    limit: Any = {
+        BudgetLevel.CONVERSATION: limits.conversation, BudgetLevel.CONTACT_MONTH: limits.contact_month,
+        BudgetLevel.TENANT_DAY: limits.tenant_day, BudgetLevel.TENANT_MONTH: limits.tenant_month,
+    }[BudgetLevel(row.level)]  # fmt: skip
+    tokens: Any = limits.tenant_month_tokens
+    if row.level == BudgetLevel.TENANT_MONTH and row.spent_tokens + row.held_tokens > tokens + above:
+        return False
+    return bool(row.spent_usd + row.held_usd <= limit + above)
 
 
 def test_in_any_order_no_limit_is_passed_and_the_books_add_up(books: TenantState) -> None:
@@ -274,6 +303,8 @@ def test_several_connections_at_once_pass_no_limit_and_never_lock_each_other_out
     limits = Limits(Decimal(40), Decimal(50), Decimal(70), Decimal(70), 1000)
     day = date(randint(2200, 9000), 5, 6)  # a month that is nobody else's
 
+    everybody = [account(1, *pair, day) for pair in zip(conversations, contacts, strict=True)]
+
     def work(number: int) -> int:
         random, held = Random(number), 0
         with tenancy.in_tenant(ref):
@@ -287,7 +318,7 @@ def test_several_connections_at_once_pass_no_limit_and_never_lock_each_other_out
                         budgets.hold_again(of, made, dollars(random.randint(3, 9)), limits)
                     if random.random() < 0.9:
                         budgets.settle(of, made if random.random() < 0.3 else [])
-                assert within(limits, day)
+                assert within(limits, *everybody)
             close_connections()
         return held
 
@@ -300,9 +331,15 @@ def test_several_connections_at_once_pass_no_limit_and_never_lock_each_other_out
         Hold.objects.filter(day=day).delete()
 
 
-def within(limits: Limits, day: date) -> bool:
-    found: Any = Balance.objects.get(level=BudgetLevel.TENANT_DAY, period=day)
-    return bool(found.spent_usd + found.held_usd <= limits.tenant_day)
+def within(limits: Limits, *accounts: Account) -> bool:
+    wanted = {key for of in accounts for key in keys(of)}
+    periods = {period for _, _, period in wanted}
+    found = [
+        row
+        for row in Balance.objects.filter(period__in=periods)
+        if (row.level, row.subject, row.period) in wanted
+    ]
+    return bool(found) and all(fits(row, limits) for row in found)
 
 
 def test_one_attempt_settled_by_many_at_once_is_settled_once(committed: None) -> None:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 import pytest
+from django.core.cache import cache
 from django.test import Client
 
 from billing import tasks
 from billing.models import BillingAccount, Invoice, IssuedDocument, Payment
 from billing.payments import NotTaken
+from billing.payments.stripe import _due
 from billing.services import credits, invoices, payments
 from billing.tests import scene
 from billing.tests.scene import JUST_AFTER, MONTH, called
@@ -130,6 +133,16 @@ def test_what_broke_off_is_taken_up_without_doing_anything_twice(
     assert status(document) == PaymentStatus.SENT
 
 
+def test_an_overdue_invoice_is_due_at_the_same_time_whenever_it_is_sent_in_a_day() -> None:
+    """What is sent under one idempotency key has to be the same; on another day the key is another, too."""
+    noon, day = datetime(2026, 3, 14, 12, tzinfo=UTC), timedelta(days=1)
+    overdue, in_time = date(2026, 3, 1), date(2026, 4, 1)
+    due = _due(overdue, noon)
+    assert due == _due(overdue, noon + timedelta(seconds=1)) > noon.timestamp()
+    assert _due(overdue, noon + day) == due + 86400
+    assert _due(in_time, noon) == _due(in_time, noon + day) > due
+
+
 def test_a_sum_that_is_not_ours_is_never_asked_for(document: IssuedDocument, stripe: StripeStandIn) -> None:
     payments.hand_over(document.document)
     invoice = next(iter(stripe.invoices.values()))
@@ -190,10 +203,24 @@ def test_paid_and_refunded(acme: TenantState, document: IssuedDocument, stripe: 
     soon = int(time.time()) + 1
     assert say(stripe, stripe.event("invoice.paid", invoice, created=soon)) == 200
     assert status(document) == PaymentStatus.PAID
-    charge = {"id": "ch_1", "payment_intent": f"pi_{invoice['id']}", "amount_refunded": 1476}
+    assert say(stripe, stripe.event("charge.refunded", refund(invoice, 276), created=soon)) == 200
+    assert status(document) == PaymentStatus.PAID, "of a part"
+    charge = refund(invoice, 1476)
     assert say(stripe, stripe.event("charge.refunded", charge, created=soon + 1)) == 200
     assert status(document) == PaymentStatus.REFUNDED
-    assert words(acme)[1:] == [("paid", Decimal("14.76")), ("refunded", Decimal("14.76"))]
+    assert words(acme)[1:] == [
+        ("paid", Decimal("14.76")), ("paid", Decimal("12.00")), ("refunded", Decimal("14.76")),
+    ]  # fmt: skip
+    with tenancy.in_tenant(acme.ref):
+        assert Payment.objects.get(amount=12).detail == "2.76 of it was refunded"
+
+
+def refund(invoice: dict[str, Any], cents: int) -> dict[str, Any]:
+    """The charge that paid an invoice, after so much was given back."""
+    return {
+        "id": "ch_1", "payment_intent": f"pi_{invoice['id']}", "amount": invoice["total"],
+        "amount_refunded": cents, "refunded": cents == invoice["total"],
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -264,8 +291,7 @@ def test_a_refund_that_cannot_be_looked_up_is_to_be_said_again(
     document: IssuedDocument, stripe: StripeStandIn
 ) -> None:
     invoice = stripe.pay(sent(document, stripe)["id"])
-    charge = {"id": "ch_1", "payment_intent": f"pi_{invoice['id']}", "amount_refunded": 100}
-    body = stripe.event("charge.refunded", charge, created=int(time.time()) + 1)
+    body = stripe.event("charge.refunded", refund(invoice, 1476), created=int(time.time()) + 1)
     stripe.fail_next = [500]
     assert say(stripe, body) == 503
     assert say(stripe, body) == 200
@@ -286,6 +312,21 @@ def test_a_payment_of_which_no_word_came_is_found_out(
     asked = len(stripe.requests)
     assert payments.ask_about_open() == 0
     assert len(stripe.requests) == asked
+
+
+def test_more_open_ones_than_are_asked_at_once_are_asked_by_turns(
+    acme: TenantState, globex: TenantState, stripe: StripeStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(payments, "ASKED_AT_ONCE", 1)
+    with tenancy.in_platform():
+        cache.delete(payments.LAST_ASKED)
+    for document in (issued(acme), issued(globex)):
+        payments.hand_over(document.document)
+    before = len(stripe.requests)
+    for _ in range(3):
+        payments.ask_about_open()
+    first, second, third = stripe.requests[before:]
+    assert first == third != second
 
 
 def test_nothing_is_asked_for_once_all_of_it_is_credited(

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from decimal import Decimal
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
-from billing.services import thresholds
-from billing.services.budgets import Limits, Settled
-from billing.tests.books import DAY
+from billing import tasks
+from billing.models import Balance
+from billing.services import budgets, clamping, thresholds
+from billing.services.budgets import Account, Limits, Settled
+from billing.services.clamping import NextCall
+from billing.tests.books import DAY, DOLLAR, account, entry
 from chatplatform import jobs
+from chatplatform.api.problem import Problem
 from tenants.selectors import TenantState
 
 
@@ -57,3 +62,73 @@ def test_without_a_limit_or_a_change_nobody_is_told(told: list[tuple[Any, ...]])
     note(Limits(), 5, "5", 5)
     note(Limits(tenant_month=Decimal(1)))
     assert not told
+
+
+# --- Refusals ------------------------------------------------------------------------------------------------------
+@pytest.fixture
+def sent(told: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+    """The jobs that are sent: name and arguments; nothing is spent yet."""
+    Balance.objects.all().delete()
+    jobs_sent: list[tuple[Any, ...]] = []
+
+    def enqueue(*job: Any, **_: Any) -> bool:
+        jobs_sent.append(job)
+        return True
+
+    monkeypatch.setattr(jobs, "enqueue", enqueue)
+    return jobs_sent
+
+
+def refuse(of: Account, limits: Limits) -> None:
+    """Ask for two dollars."""
+
+    def hold(call: NextCall) -> None:
+        budgets.hold_again(of, [], call.worst, limits)
+
+    with pytest.raises(Problem, match="budget"):
+        clamping.take(hold, NextCall(DOLLAR, 0, 2), of, limits, free=lambda: 0)
+
+
+@pytest.mark.parametrize(
+    ("limits", "name"),
+    [
+        (Limits(tenant_day=Decimal(10)), "daily_cost"),
+        (Limits(tenant_month=Decimal(10)), "monthly_cost"),
+        (Limits(tenant_month_tokens=10), "monthly_tokens"),
+    ],
+    ids=["day", "month", "tokens"],
+)
+def test_the_first_refusal_counts_as_all_of_a_limit(
+    told: list[tuple[Any, ...]], sent: list[tuple[Any, ...]], limits: Limits, name: str
+) -> None:  # fmt: skip
+    of = account()
+    thresholds.note(DAY, limits, budgets.settle(of, [entry(of, 9)]))
+    assert told == [(name, 50), (name, 80)]
+    refuse(account(), limits)
+    refuse(account(), limits)
+    [(job, *about)] = sent
+    assert job == tasks.tell_refusal.name
+    for _ in range(2):  # as from two processes
+        thresholds.tell_once(thresholds.read(*about))
+    assert told[2:] == [(name, 100)]
+    thresholds.note(DAY, limits, Settled(Decimal(11), Decimal(11), 11))
+    assert len(told) == 3, "and it is not told again once all is spent"
+
+
+def test_a_refusal_is_told_later_if_the_broker_is_away(
+    sent: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = Limits(tenant_month=Decimal(1))
+    with monkeypatch.context() as away:
+        away.setattr(jobs, "enqueue", lambda *_, **__: False)
+        refuse(account(), limits)
+    refuse(account(), limits)
+    assert len(sent) == 1
+
+
+def test_what_a_conversation_or_an_end_user_may_not_spend_is_told_to_nobody(
+    sent: list[tuple[Any, ...]],
+) -> None:
+    refuse(account(), Limits(conversation=Decimal(1), tenant_month=Decimal(100)))
+    refuse(account(contact=uuid4()), Limits(contact_month=Decimal(1)))
+    assert not sent

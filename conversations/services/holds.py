@@ -6,6 +6,9 @@ held stays until the longest time that a call may take is over, for a worker tha
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+
 import structlog
 from django.conf import settings
 from django.db import connections, router
@@ -14,6 +17,7 @@ from billing.models import Hold
 from billing.services import budgets
 from billing.services.budgets import Account
 from chatplatform import tenancy
+from chatplatform.jobs import close_connections
 from chatplatform.observability.metrics import BUDGET_RETURNED
 from tenants.models import Tenant
 from tenants.vocabulary import TenantStatus
@@ -35,16 +39,42 @@ def return_dead(after: float | None = None) -> int:
 
     Dead is what belongs to an attempt that is over, `after` seconds since that.
     """
-    seconds = settings.TOTAL_TIMEOUT + SLACK if after is None else after
-    with connections[router.db_for_write(Hold) or "default"].cursor() as cursor:
-        cursor.execute(DEAD, {"seconds": seconds})
-        dead = [Account(*row) for row in cursor.fetchall()]
+    dead = _dead(after)
     for account in dead:
         budgets.settle(account)
     if dead:
         BUDGET_RETURNED.inc(len(dead))
         log.info("dead_holds_returned", holds=len(dead))
     return len(dead)
+
+
+def _dead(after: float | None = None) -> list[Account]:
+    seconds = settings.TOTAL_TIMEOUT + SLACK if after is None else after
+    with connections[router.db_for_write(Hold) or "default"].cursor() as cursor:
+        cursor.execute(DEAD, {"seconds": seconds})
+        return [Account(*row) for row in cursor.fetchall()]
+
+
+def return_dead_apart() -> int:
+    """`return_dead` for a caller that may be in a transaction: over another connection, if there are any.
+
+    Within the transaction the balances of the tenant would stay locked while it goes on to lock those of a
+    conversation, against the order that everybody keeps; and what is counted here could be rolled back.
+    """
+    using = router.db_for_write(Hold) or "default"
+    if not connections[using].in_atomic_block:
+        return return_dead()
+    if not _dead():
+        return 0
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(copy_context().run, _return_and_leave).result()
+
+
+def _return_and_leave() -> int:
+    try:
+        return return_dead()
+    finally:
+        close_connections()
 
 
 def return_all_dead(after: float | None = None) -> int:

@@ -145,7 +145,7 @@ def _store(
         storing.store(said, answer, held.as_json(), account, wanted.worst, limits)
 
     try:
-        clamping.take(store, call, account, limits, free=holds.return_dead)
+        clamping.take(store, call, account, limits, free=holds.return_dead_apart)
     except Exception:
         throttling.correct(state, answer.id, 0)
         raise

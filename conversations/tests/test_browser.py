@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,8 @@ from chatplatform.testing.browser import Browser
 from chatplatform.testing.clients import Caller
 from chatplatform.testing.live import Live
 from chatplatform.testing.stage import until
+from conversations.tests.test_over_budget import LIMIT, MODEL
+from conversations.tests.test_rate_limits import new_tenant
 from tenants.services import token_issuers
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.processes]
@@ -219,6 +222,49 @@ def test_a_phone_does_not_scroll_sideways(live: Live, browser: Browser) -> None:
         assert max(browser.script(wide)) <= 390
     finally:
         browser.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_a_message_that_comes_too_soon_says_how_long_it_waits_and_is_kept(
+    live: Live, browser: Browser, staff_api: Caller
+) -> None:
+    caller = new_tenant(staff_api, live, requests_per_minute=1)
+    slug = caller.post("/conversations", {}).json()["tenant"]
+    browser.open(home(live, slug))
+    browser.write("[[sim: tokens=5]] First")
+    browser.until_answered()
+    browser.write("[[sim: tokens=5]] Second")
+    first = browser.until(lambda: countdown(browser), "it says how long")
+    assert 1 < first <= 60
+    browser.until(lambda: 0 < countdown(browser) < first, "it counts down")
+    assert browser.find("message")[-1].get_attribute("data-state") == "waiting"
+    staff_api.patch(f"/tenants/{slug}/config", {"requests_per_minute": 100})
+    until(lambda: caller.say(caller.begin()).status_code == 200, "more is allowed")
+    browser.driver.refresh()
+    browser.until(lambda: len(browser.find("message")) == 4, "it is sent, and answered")
+    assert browser.until_answered() and not countdown(browser)
+
+
+def countdown(browser: Browser) -> int:
+    """The seconds that the newest message still waits; 0 if it does not say."""
+    found = re.search(r"Sending in (\d+) seconds?…", browser.find("delivery")[-1].text)
+    return int(found[1]) if found else 0
+
+
+def test_a_budget_that_is_used_up_is_said_plainly(live: Live, browser: Browser, staff_api: Caller) -> None:
+    caller = new_tenant(staff_api, live)
+    slug = caller.post("/conversations", {}).json()["tenant"]
+    poor = {"conversation_cost_budget_usd": LIMIT, "primary_model": MODEL}
+    assert staff_api.patch(f"/tenants/{slug}/config", poor).status_code == 200
+    until(lambda: caller.say(caller.begin(MODEL)).status_code == 402, "the budget is in force")
+    browser.open(home(live, slug))
+    browser.write("Too dear")
+    browser.until(
+        lambda: browser.find("message")[-1].get_attribute("data-state") == "failed", "it is refused"
+    )
+    said = browser.find("delivery")[-1]
+    assert said.text.startswith("This conversation has used up its allowance. You can start a new one")
+    again = said.find_element(By.CSS_SELECTOR, "[data-action=resend]")
+    assert not again.is_displayed(), "the same again would be refused again"
 
 
 def test_a_shop_hands_its_customer_over(
