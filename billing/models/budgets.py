@@ -38,7 +38,9 @@ class Balance(TenantModel):
 class Hold(TenantModel):
     """The worst case of the call that an attempt at a reply is about to make, or makes; counted in the balances.
 
-    Gone when the attempt's call is settled, or, if the attempt died, once no call of it can be under way any more.
+    Gone when the attempt's call is settled, or, if the attempt died, once no call of it can be under way any more. Of a
+    dead attempt's call it knows the model (`provider/name`), the prompt as it was reckoned, and the tokens of answer
+    that were kept by the time another attempt began.
     """
 
     reply = models.UUIDField()
@@ -49,6 +51,9 @@ class Hold(TenantModel):
     usd = usd()
     tokens = models.BigIntegerField(default=0)
     taken_at = models.DateTimeField()
+    model = models.CharField(max_length=241, null=True)  # noqa: DJ001 (an older release writes none)
+    input_tokens = models.PositiveIntegerField(null=True)
+    received_tokens = models.PositiveIntegerField(null=True)
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["reply", "attempt"], name="one_hold_per_attempt")]

@@ -27,6 +27,7 @@ from billing import plans
 from billing.models import EVER, NOBODY, Balance, LedgerEntry
 from billing.services.metering import Row
 from billing.vocabulary import BudgetLevel
+from chatplatform.llm.types import ModelRef
 from chatplatform.observability.metrics import BUDGET_OVERRUNS
 from chatplatform.postgres.prepared import Statement
 from tenants.selectors import TenantState
@@ -64,6 +65,14 @@ class Account:
     @property
     def month(self) -> date:
         return self.day.replace(day=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The call that a hold is for: what books it if nobody lives to tell."""
+
+    model: ModelRef
+    input_tokens: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +116,11 @@ entries AS (
     RETURNING charged_usd, input_tokens + output_tokens AS tokens
 )"""  # noqa: S608 (names of columns, no values)
 INSERT_HOLD = """
-INSERT INTO billing_hold AS hold (id, reply, attempt, conversation, contact, day, usd, tokens, taken_at)
+INSERT INTO billing_hold AS hold
+    (id, reply, attempt, conversation, contact, day, usd, tokens, taken_at, model, input_tokens)
 SELECT gen_random_uuid(), %(of_reply)s::uuid, %(of_attempt)s::smallint, %(of_conversation)s::uuid,
-    %(of_contact)s::uuid, %(of_day)s::date, %(hold_usd)s::numeric, %(hold_tokens)s::bigint, statement_timestamp()
+    %(of_contact)s::uuid, %(of_day)s::date, %(hold_usd)s::numeric, %(hold_tokens)s::bigint, statement_timestamp(),
+    %(hold_model)s::varchar, %(hold_input)s::integer
 """
 # The first hold of a reply, beside the other rows of an accepted message, once `reply` is there.
 FIRST_HOLD = f"""
@@ -124,7 +135,8 @@ was AS MATERIALIZED (
 ), held AS (
     {INSERT_HOLD}
     ON CONFLICT (reply, attempt) DO UPDATE
-    SET usd = excluded.usd, tokens = excluded.tokens, taken_at = excluded.taken_at
+    SET usd = excluded.usd, tokens = excluded.tokens, taken_at = excluded.taken_at,
+        model = excluded.model, input_tokens = excluded.input_tokens
 ), change (spent_usd, spent_tokens, held_usd, held_tokens) AS MATERIALIZED (
     SELECT coalesce((SELECT sum(charged_usd) FROM entries), 0), coalesce((SELECT sum(tokens) FROM entries), 0),
         %(hold_usd)s::numeric - coalesce((SELECT usd FROM was), 0),
@@ -220,12 +232,14 @@ WHERE (level, subject, period) IN (
 )
 
 
-def hold_values(account: Account, amount: Amount, limits: Limits) -> dict[str, Any]:
+def hold_values(account: Account, amount: Amount, limits: Limits, held: Held | None = None) -> dict[str, Any]:
     """The values that HOLD_FIRST wants."""
     return {
         **_account(account),
         "hold_usd": amount.usd,
         "hold_tokens": amount.tokens,
+        "hold_model": str(held.model) if held else None,
+        "hold_input": held.input_tokens if held else None,
         "conversation_limit": _limit(limits.conversation),
         "contact_limit": _limit(limits.contact_month),
         "day_limit": _limit(limits.tenant_day),
@@ -251,9 +265,11 @@ def savepoint() -> AbstractContextManager[Any]:
 
 
 # --- What is done with them ----------------------------------------------------------------------------------------
-def hold_again(account: Account, entries: Sequence[Row], amount: Amount, limits: Limits) -> None:
+def hold_again(
+    account: Account, entries: Sequence[Row], amount: Amount, limits: Limits, held: Held | None = None
+) -> None:
     """Book the calls that an attempt has made and hold this much for its next one. Raises OverBudget."""
-    values = {**hold_values(account, amount, limits), "entries": _rows(entries)}
+    values = {**hold_values(account, amount, limits, held), "entries": _rows(entries)}
     try:
         with savepoint():
             _run(HOLD_AGAIN, values)

@@ -128,10 +128,11 @@ class Truncated(ProviderError):
 
 
 class ConnectionLost(ProviderError):
-    """No connection, or it broke before the answer was complete."""
+    """No connection, or it broke before the answer was complete. ``sent`` is False where there never was one."""
 
     kind = ErrorKind.CONNECTION_LOST
     retryable_by_default = True
+    sent: bool = True
 
 
 class MalformedResponse(ProviderError):

@@ -62,6 +62,11 @@ def estimate_call(request: CompletionRequest, model: ModelRef, texts: int, lengt
     return Usage(input_tokens=read, output_tokens=output)
 
 
+def answer_tokens(text: str, model: ModelRef) -> int:
+    """About how many tokens an answer of this text took, where nothing but the text is left of it."""
+    return count_pieces([text]) if _counts_pieces(model) else estimate_tokens(text)
+
+
 def most_tokens(text: str, model: ModelRef) -> int:
     """How many tokens a text may be: an upper estimate, to hold a budget for.
 

@@ -54,10 +54,11 @@ def record(reply: Reply, calls: Sequence[ProviderCall]) -> None:
 
 def rows(of: Account, calls: Sequence[ProviderCall]) -> list[Row]:
     """The calls of one attempt at a reply, in their order, as they are stored."""
-    return [_row(of, number, call) for number, call in enumerate(calls, start=1)]
+    return [row(of, number, call) for number, call in enumerate(calls, start=1)]
 
 
-def _row(of: Account, sequence: int, call: ProviderCall) -> Row:
+def row(of: Account, sequence: int, call: ProviderCall) -> Row:
+    """One of them, as it is stored."""
     return metering.call(
         call.model,
         call.rate,

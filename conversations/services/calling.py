@@ -226,11 +226,12 @@ class Calls:
         self._writer.add(text)
 
     def _failed(self, error: errors.ProviderError) -> None:
-        """What was received is billed; so is a prompt whose answer we did not wait for. A refusal is not."""
+        """What was received is billed; so is a prompt that was sent and whose answer never came, or was not waited for.
+        A refusal is not."""
         call = self._open
         assert call is not None
         phase = error.phase if isinstance(error, errors.ProviderTimeout) else ""
-        billed = call.heard or phase in HUNG_UP
+        billed = call.heard or phase in HUNG_UP or _broken_off(error)
         against = error.kind in AGAINST_THE_MODEL and phase != "total"
         if call.permit and not against and error.status is not None:
             call.permit.answering()
@@ -309,6 +310,11 @@ async def _drained(call: _Open, batch: Batch | None, batches: AsyncIterator[Batc
                 call.count(event)
         batch = await anext(batches, None)
     return None
+
+
+def _broken_off(error: errors.ProviderError) -> bool:
+    """Whether the provider has had the request, and may bill the prompt, though it answered nothing."""
+    return isinstance(error, errors.Truncated) or (isinstance(error, errors.ConnectionLost) and error.sent)
 
 
 def _total(model: ModelRef) -> errors.ProviderTimeout:

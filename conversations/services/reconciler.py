@@ -20,7 +20,7 @@ from chatplatform.api.problem import Code
 from conversations import selectors
 from conversations.models import Reply, Work
 from conversations.models.work import WorkState
-from conversations.services import leases, settlement
+from conversations.services import holds, leases, settlement
 from conversations.services.settlement import Outcome
 from conversations.services.turns import GENERATE
 from conversations.streaming.writer import ReplyWriter
@@ -111,5 +111,6 @@ def _give_up(reply_id: UUID) -> None:
             error_code=str(Code.INTERNAL_ERROR),
             error_detail=f"Given up after {reply.attempt} attempts.",
         )
+        holds.book_lost(reply)
         settlement.settle(reply, outcome)
     announce_end(reply_id)

@@ -11,7 +11,7 @@ from typing import Any
 from billing import plans, pricing
 from billing.pricing import Prices
 from billing.services import budgets, clamping
-from billing.services.budgets import Account, Amount, Limits
+from billing.services.budgets import Account, Amount, Held, Limits
 from billing.services.clamping import NextCall
 from billing.services.metering import Rate
 from chatplatform import jobs
@@ -89,7 +89,7 @@ class Allowance:
             and call.worst.tokens + spent.tokens <= self._held.tokens
         ):
             return call
-        holding = asyncio.ensure_future(jobs.in_thread(self._hold, call, list(made), spent))
+        holding = asyncio.ensure_future(jobs.in_thread(self._hold, model, call, list(made), spent))
         try:
             return await asyncio.shield(holding)
         except asyncio.CancelledError:
@@ -100,12 +100,13 @@ class Allowance:
         except Problem as problem:
             raise errors.OverBudget(problem.detail, provider=model.provider, model=model.name) from problem
 
-    def _hold(self, call: NextCall, made: list[ProviderCall], spent: Amount) -> NextCall:
+    def _hold(self, model: ModelRef, call: NextCall, made: list[ProviderCall], spent: Amount) -> NextCall:
         entries = attempts.rows(self._account, made)
         mine = Amount(self._held.usd - spent.usd, self._held.tokens - spent.tokens)
 
         def hold(wanted: NextCall) -> None:
-            budgets.hold_again(self._account, entries, wanted.worst, self._limits)
+            held = Held(model, wanted.input_tokens)
+            budgets.hold_again(self._account, entries, wanted.worst, self._limits, held)
 
         _, granted = clamping.take(hold, call, self._account, self._limits, free=holds.return_dead, mine=mine)
         self._held, self._booked = granted.worst, len(made)

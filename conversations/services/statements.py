@@ -17,10 +17,12 @@ from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, connections, router
 from django.db.models import Model
 
+from billing.models import Hold
 from billing.services import budgets
 from billing.services.budgets import NOTHING, Account, Amount, Settled
 from billing.services.metering import Row
-from chatplatform.llm.types import ChatMessage
+from chatplatform.llm.tokens import answer_tokens
+from chatplatform.llm.types import ChatMessage, ModelRef
 from chatplatform.postgres.prepared import Statement
 from conversations.models import Conversation, Message, Reply
 
@@ -135,6 +137,8 @@ def begin(reply_id: UUID, holder: str) -> Begun | None:
     if not rows:
         return None
     row = rows[0]
+    if row[OF_REPLY.index("attempt")] > 1:
+        _keep_received(reply_id, row[OF_REPLY.index("attempt")])
     split = len(OF_REPLY) + len(OF_CONVERSATION)
     roles, contents, cancelled, knows, usd, tokens = row[split:]
     conversation = _instance(Conversation, OF_CONVERSATION, row[len(OF_REPLY) : split])
@@ -147,6 +151,17 @@ def begin(reply_id: UUID, holder: str) -> Begun | None:
     ]
     held = NOTHING if usd is None else Amount(usd, tokens)
     return Begun(reply, said, cancelled, knows, held)
+
+
+def _keep_received(reply_id: UUID, attempt: int) -> None:
+    """Note how much earlier attempts had received, for their calls to be booked, before this one's text replaces
+    theirs."""
+    dead = Hold.objects.filter(reply=reply_id, attempt__lt=attempt, model__isnull=False, received_tokens=None)
+    for hold in dead:
+        assert hold.model
+        text = Message.objects.get(pk=reply_id).content
+        hold.received_tokens = answer_tokens(text, ModelRef(*hold.model.split("/", 1)))
+        hold.save(update_fields=["received_tokens"])
 
 
 def settle(reply: Reply, content: str, account: Account, entries: Sequence[Row] = ()) -> Settled | None:

@@ -15,7 +15,7 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from billing.services import budgets
-from billing.services.budgets import Account, Amount, Limits, OverBudget
+from billing.services.budgets import Account, Amount, Held, Limits, OverBudget
 from chatplatform.postgres.prepared import Statement
 from conversations.models import Conversation, Message, Reply
 from conversations.vocabulary import ConversationStatus, Role
@@ -38,7 +38,13 @@ SELECT public.add_work(%(answer)s), {or_refuse}
 
 
 def store(
-    said: Message, answer: Message, options: dict[str, Any], account: Account, amount: Amount, limits: Limits
+    said: Message,
+    answer: Message,
+    options: dict[str, Any],
+    account: Account,
+    amount: Amount,
+    limits: Limits,
+    held: Held | None = None,
 ) -> None:
     """Store a user's message, the empty one that will be its answer, the reply to be (`queued`), its work row and the
     hold for its first call, and note on the conversation that something was said, which opens a resolved one.
@@ -55,7 +61,7 @@ def store(
         "nothing": _sealed(answer.content),
         "client_id": said.client_id,
         "options": Jsonb(options),
-        **budgets.hold_values(account, amount, limits),
+        **budgets.hold_values(account, amount, limits, held),
     }
     try:
         with budgets.savepoint():

@@ -22,10 +22,11 @@ from django.utils import timezone
 from psycopg.errors import UniqueViolation
 
 from billing.services import budgets, clamping
-from billing.services.budgets import Account
+from billing.services.budgets import Account, Held
 from billing.services.clamping import NextCall
 from chatplatform import jobs, tenancy
 from chatplatform.api.problem import Code, Problem
+from chatplatform.llm.types import ModelRef
 from chatplatform.observability.context import request_id
 from chatplatform.observability.metrics import ADMISSION
 from chatplatform.tenancy import current_tenant
@@ -106,7 +107,7 @@ def accept(
         account = Account(
             answer.id, 1, conversation_id, speaking.contact_id, said.created_at.astimezone(UTC).date()
         )
-        return _store(said, answer, options, origin, headers, call, account)
+        return _store(said, answer, options, origin, headers, call, account, model)
     except (Problem, IntegrityError) as error:
         if client_id is not None and (earlier := _earlier(conversation_id, client_id)):
             return earlier
@@ -134,6 +135,7 @@ def _store(
     headers: dict[str, str],
     call: NextCall,
     account: Account,
+    model: ModelRef,
 ) -> Accepted:
     """Write it down, with the hold for the first call or for as long an answer as the budget has room for."""
     state = tenants.state(current_tenant().id)
@@ -141,8 +143,9 @@ def _store(
 
     def store(wanted: NextCall) -> None:
         shorter = wanted.max_tokens < call.max_tokens
-        held = replace(options, max_tokens=wanted.max_tokens, clamped=True) if shorter else options
-        storing.store(said, answer, held.as_json(), account, wanted.worst, limits)
+        asked = replace(options, max_tokens=wanted.max_tokens, clamped=True) if shorter else options
+        held = Held(model, wanted.input_tokens)
+        storing.store(said, answer, asked.as_json(), account, wanted.worst, limits, held)
 
     try:
         clamping.take(store, call, account, limits, free=holds.return_dead_apart)

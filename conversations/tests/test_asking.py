@@ -219,6 +219,17 @@ async def test_a_model_that_never_begins_has_had_its_time(simulator: Simulator, 
     assert restarts(asked) == []
 
 
+@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize("fault", ["drop@0", "truncate@0"])
+async def test_a_prompt_that_was_sent_is_billed_though_nothing_came(
+    simulator: Simulator, wire: str, fault: str
+) -> None:
+    outcome = await ask(turn(f"{wire}/sim-fault={fault}", FAST))
+    broken = outcome.calls[0]
+    assert broken.estimated and broken.usage.input_tokens > 0 == broken.usage.output_tokens
+    consistent(outcome)
+
+
 async def test_text_stays_when_nobody_can_take_over(simulator: Simulator) -> None:
     with override_settings(ANTHROPIC_API_KEY="", ANTHROPIC_BASE_URL=""):
         gateway.config.cache_clear()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from threading import Event
 from typing import Any
@@ -19,9 +19,10 @@ from django.utils import timezone
 from billing import pricing
 from billing.models import Hold
 from billing.services import budgets, thresholds
+from billing.vocabulary import CallOutcome
 from chatplatform import jobs, tenancy
 from chatplatform.api.problem import Code, Problem
-from chatplatform.llm.tokens import count_pieces
+from chatplatform.llm.tokens import count_pieces, estimate_tokens
 from chatplatform.llm.types import CompletionRequest, ModelRef
 from chatplatform.testing.simulator import Simulator
 from chatplatform.testing.stage import until
@@ -33,6 +34,7 @@ from conversations.services import (
     generation,
     holds,
     lease_keeper,
+    reconciler,
     spending,
     statements,
 )
@@ -52,6 +54,8 @@ from conversations.tests.spending import (
 from tenants import selectors
 from tenants.models import Contact
 from tenants.selectors import TenantState
+
+EARLIER = datetime(2020, 1, 1, tzinfo=UTC)
 
 pytestmark = pytest.mark.usefixtures("committed")
 
@@ -279,7 +283,53 @@ async def test_what_a_dead_attempt_held_comes_back(simulator: Simulator, tenant:
     await jobs.in_thread(lambda: Hold.objects.update(taken_at=later))
     await jobs.in_thread(lambda: Reply.objects.filter(pk=reply).update(started_at=later, completed_at=later))
     assert await jobs.in_thread(holds.return_all_dead) >= 1
-    assert (await total()).usd == ended.cost_usd
+    rows = await ledger(reply)
+    assert (await total()).usd == sum(row.charged_usd for row in rows) > ended.cost_usd
+
+
+async def test_the_call_of_a_killed_worker_is_booked_once(simulator: Simulator, tenant: TenantState) -> None:
+    [reply] = await accepted(say())
+    begun = await jobs.in_thread(statements.begin, reply, "a worker that dies:1")
+    assert begun
+    text = "So far and no further"
+    await jobs.in_thread(statements.checkpoint, [(reply, 1, text)])
+    await jobs.in_thread(expire_lease, reply)
+    [ended] = await generated(reply)
+    assert [row.attempt for row in await ledger(reply)] == [2]
+    assert await jobs.in_thread(holds.return_dead, 0) == 1
+    lost, answered = await ledger(reply)
+    assert (lost.attempt, lost.sequence, f"{lost.provider}/{lost.model}") == (1, 1, f"openai/{MODEL}")
+    assert (lost.outcome, lost.error, lost.estimated) == ("failed", "worker_lost", True)
+    assert lost.input_tokens >= answered.input_tokens
+    assert lost.output_tokens == estimate_tokens(text), "of its own text, not of what another attempt said"
+    assert lost.charged_usd > 0
+    spent = await total()
+    assert spent.usd == lost.charged_usd + answered.charged_usd
+    # The worker was only paused, and comes late with its own record.
+    late = attempts.ProviderCall(ModelRef("openai", MODEL), CallOutcome.CANCELLED, timezone.now(), 5)
+    await jobs.in_thread(attempts.record, begun.reply, [late])
+    assert await ledger(reply) == [lost, answered] and await total() == spent
+    assert ended.status == "completed"
+
+
+async def test_the_call_of_a_reply_that_is_given_up_is_booked(
+    simulator: Simulator, tenant: TenantState
+) -> None:
+    [reply] = await accepted(say())
+    await jobs.in_thread(statements.begin, reply, "a worker that dies:1")
+    await jobs.in_thread(statements.checkpoint, [(reply, 1, "So far and no further")])
+    await jobs.in_thread(expire_lease, reply, None)
+    await jobs.in_thread(reconciler._give_up, reply)
+    [lost] = await ledger(reply)
+    assert (lost.error, lost.output_tokens) == ("worker_lost", estimate_tokens("So far and no further"))
+    assert (await total()).usd == lost.charged_usd > 0
+
+
+async def test_nothing_is_booked_where_no_worker_had_begun(simulator: Simulator, tenant: TenantState) -> None:
+    [reply] = await accepted(say())
+    await jobs.in_thread(lambda: Reply.objects.filter(pk=reply).update(status="cancelled"))
+    assert await jobs.in_thread(holds.return_dead, -60) == 1
+    assert await ledger(reply) == []
 
 
 async def test_a_refusal_looks_for_the_dead_first(simulator: Simulator, tenant: TenantState) -> None:
@@ -302,9 +352,9 @@ async def test_a_refusal_looks_for_the_dead_first(simulator: Simulator, tenant: 
     await total()
 
 
-def expire_lease(reply: UUID) -> None:
+def expire_lease(reply: UUID, to: datetime | None = EARLIER) -> None:
     with tenancy.in_platform():
-        Work.objects.filter(id=reply).update(lease_expires_at=timezone.now() - timedelta(seconds=5))
+        Work.objects.filter(id=reply).update(lease_expires_at=to)
 
 
 async def test_a_stale_attempt_books_its_calls_and_settles_nothing(

@@ -118,6 +118,8 @@ def from_transport(exc: BaseException, ref: ModelRef) -> ProviderError:
     failure = cls(type(causes[-1]).__name__, provider=ref.provider, model=ref.name)
     if isinstance(failure, ProviderTimeout):
         failure.phase = "connect"
+    if isinstance(failure, ConnectionLost):
+        failure.sent = not any(isinstance(cause, aiohttp.ClientConnectorError) for cause in causes)
     return failure
 
 

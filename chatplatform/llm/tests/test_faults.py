@@ -171,8 +171,9 @@ async def test_a_refused_connection_is_lost_not_late() -> None:
         config = GatewayConfig(openai_base_url=f"{url}/v1", anthropic_base_url=url, llama_endpoint=url)
         async with Gateway(config) as gateway:
             for provider in PROVIDERS:
-                with pytest.raises(errors.ConnectionLost):
+                with pytest.raises(errors.ConnectionLost) as caught:
                     await gateway.complete(ask(f"{provider}/sim-fast"))
+                assert not caught.value.sent
 
 
 async def test_a_gateway_works_again_after_a_fault(gateway: Gateway, simulator: Simulator) -> None:
