@@ -201,7 +201,7 @@ class Books(RuleBasedStateMachine):
                 budgets.settle(of, made)
             self.end(of)
 
-    @rule(data=st.data(), more=st.integers(1, 20))
+    @rule(data=st.data(), more=st.integers(1, 100))
     def overrun(self, data: st.DataObject, more: int) -> None:
         """A call took more than was held for it, and is booked all the same."""
         if of := self.one(data):

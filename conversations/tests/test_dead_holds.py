@@ -6,6 +6,7 @@ import asyncio
 from datetime import timedelta
 from decimal import Decimal
 from threading import Event
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -49,7 +50,7 @@ def accept(conversation: UUID) -> None:
         say(conversation)()
 
 
-def lock(level: BudgetLevel, subject: UUID | None = NOBODY) -> None:
+def lock(level: BudgetLevel, subject: Any = NOBODY) -> None:
     assert Balance.objects.select_for_update().filter(level=level, subject=subject).exists()
 
 
