@@ -46,6 +46,14 @@ def gateway() -> Gateway:
     return _gateways[loop]
 
 
+def named_model(name: str) -> ModelRef:
+    """The model behind a name, usable or not; one that nobody knows has the provider `unknown`."""
+    try:
+        return catalog.resolve(name, auto=config().auto_model())
+    except ModelUnknown:
+        return ModelRef("unknown", name)
+
+
 def checked_model(name: str, allowed: list[str] | None) -> ModelRef:
     """The model behind a name, if a tenant may use it and it has a price.
 

@@ -28,6 +28,7 @@ class ErrorKind(StrEnum):
     CIRCUIT_OPEN = "circuit_open"
     NO_PLACE = "no_place"
     OVER_BUDGET = "over_budget"
+    NOT_USABLE = "not_usable"
 
 
 class ModelUnknown(ValueError):
@@ -170,3 +171,9 @@ class OverBudget(ProviderError):
     """Not asked: the budget has no room for what the call might cost."""
 
     kind = ErrorKind.OVER_BUDGET
+
+
+class NotUsable(ProviderError):
+    """Not asked: the tenant may not use the model, or it has no price. ``detail`` says which."""
+
+    kind = ErrorKind.NOT_USABLE

@@ -18,7 +18,7 @@ from chatplatform.llm.catalog import LOCAL
 from chatplatform.llm.types import ChatMessage, CompletionRequest, Finished, FinishReason, ModelRef, Passage
 from chatplatform.observability import metrics
 from chatplatform.tenancy import current_tenant
-from conversations.gateway import checked_model
+from conversations.gateway import checked_model, named_model
 from conversations.guards import deadline, retries
 from conversations.models import Reply
 from conversations.prompts.build import PASSAGES, build
@@ -50,6 +50,7 @@ class Turn:
     configuration: int
     writer: ReplyWriter
     calls: Calls
+    unusable: dict[ModelRef, str] = field(default_factory=dict)  # fallbacks to be left out, and why
     last_resort: ModelRef | None = None
     degraded_from: list[str] = field(default_factory=list)
     clamped: bool = False  # to what the budget had left, when the message was accepted
@@ -60,7 +61,8 @@ async def prepare(
 ) -> Turn:
     """The request for the models; `knows` says whether there are documents to look into, `held` what is held for it.
 
-    Raises Problem where the tenant or its configuration does not allow it now.
+    Raises Problem where the tenant or its configuration does not allow it now. A fallback that may not be used is
+    left out of the chain: the reply does not need it, unless all before it fail.
     """
     until, tenant_id = deadline(), current_tenant().id
     state = tenants.cached_state(tenant_id)
@@ -75,11 +77,12 @@ async def prepare(
     found = await jobs.in_thread(find, said[-1].content, limit=PASSAGES) if knows else Found()
     prompt = build(conversation.system_prompt or settings.system_prompt, state.name, said, found.nearest)
     asked = reply.options.get("max_tokens")
-    names = [
-        conversation.model or settings.primary_model,
-        *(conversation.fallback_model or settings.fallback_model),
-    ]
-    models = list(dict.fromkeys(checked_model(name, settings.allowed_models) for name in names))
+    primary = checked_model(conversation.model or settings.primary_model, settings.allowed_models)
+    fallbacks = conversation.fallback_model or settings.fallback_model
+    unusable: dict[ModelRef, str] = {}
+    models = list(
+        dict.fromkeys([primary, *(_fallback(name, settings.allowed_models, unusable) for name in fallbacks)])
+    )
     last_resort = LOCAL if settings.degrade_to_local and LOCAL not in models else None
     request = CompletionRequest(
         model=models[0],
@@ -99,9 +102,19 @@ async def prepare(
         configuration=settings.number,
         writer=writer,
         calls=Calls(request, writer, until, may_spend),
+        unusable=unusable,
         last_resort=last_resort,
         clamped=bool(reply.options.get("clamped")),
     )
+
+
+def _fallback(name: str, allowed: list[str] | None, unusable: dict[ModelRef, str]) -> ModelRef:
+    """The model behind a fallback's name; it goes among the unusable ones if it is that."""
+    try:
+        return checked_model(name, allowed)
+    except Problem as problem:
+        unusable[model := named_model(name)] = problem.detail
+        return model
 
 
 async def ask(turn: Turn) -> Outcome:
@@ -139,6 +152,8 @@ async def _ask(turn: Turn) -> Outcome:
 
 async def _answer(turn: Turn, model: ModelRef) -> Finished:
     """One model's answer, at the second or third try if nothing was shown of the ones before. Raises ProviderError."""
+    if model in turn.unusable:
+        raise turn.calls.refuse(model, turn.unusable[model])
     tried = 0
     while True:
         tried += 1
@@ -238,7 +253,7 @@ def _detail(error: errors.ProviderError) -> str:
         return f"No key and no endpoint is set for {error.provider}."
     if isinstance(error, errors.CircuitOpen):
         return f"{error.provider} was not asked, because it has failed too often lately."
-    if isinstance(error, errors.OverBudget):
+    if isinstance(error, errors.OverBudget | errors.NotUsable):
         return error.detail
     if isinstance(error, errors.NoPlace):
         return f"{error.provider} was not asked, because too many of its answers are under way."

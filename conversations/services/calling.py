@@ -55,7 +55,7 @@ AGAINST_THE_MODEL = {
     ErrorKind.TIMEOUT, ErrorKind.SERVER_ERROR, ErrorKind.OVERLOADED, ErrorKind.CONNECTION_LOST,
     ErrorKind.TRUNCATED, ErrorKind.MALFORMED_RESPONSE,
 }  # fmt: skip
-NOT_ASKED = (errors.NotConfigured, errors.CircuitOpen, errors.NoPlace, errors.OverBudget)
+NOT_ASKED = (errors.NotUsable, errors.NotConfigured, errors.CircuitOpen, errors.NoPlace, errors.OverBudget)
 MOST_BYTES_TO_A_TOKEN = 8  # on average over an answer
 HUNG_UP = ("first_token", "inter_token", "total")  # phases of a time-out at which we did not wait any longer
 
@@ -135,6 +135,12 @@ class Calls:
             failure = error
         self._skipped(model, failure)
         raise failure
+
+    def refuse(self, model: ModelRef, detail: str) -> errors.NotUsable:
+        """Record that a model is left out; the failure to go on with."""
+        failure = errors.NotUsable(detail, provider=model.provider, model=model.name)
+        self._skipped(model, failure)
+        return failure
 
     async def _hold(self, model: ModelRef) -> NextCall:
         """The call as the budget allows it. Raises errors.OverBudget."""

@@ -247,6 +247,25 @@ async def test_a_cheaper_model_answers_where_there_is_no_room_for_a_dear_one(
     assert (await total()).usd <= budget
 
 
+async def test_a_fallback_that_may_not_be_used_is_left_out(simulator: Simulator, tenant: TenantState) -> None:
+    replies = await accepted(*[say(fallback_model=["anthropic/claude-opus-4-5"])] * 2)
+    await jobs.in_thread(limit, tenant, allowed_models=[MODEL])
+    try:
+        [fine] = await generated(replies[0])
+        simulator.control(faults=["drop@20"], tps=2000)
+        [failed] = await generated(replies[1])
+    finally:
+        await jobs.in_thread(limit, tenant, allowed_models=None)
+    assert (fine.status, fine.model, fine.degraded) == ("completed", MODEL, False)
+    assert (failed.status, failed.error_code) == ("failed", "provider_unavailable")
+    assert "not allowed" in failed.error_detail
+    rows = await ledger(failed.pk)
+    assert [(row.outcome, row.error) for row in rows] == [
+        ("failed", "connection_lost"),
+        ("skipped", "not_usable"),
+    ]
+
+
 async def test_an_answer_longer_than_it_may_be_is_cut(simulator: Simulator, tenant: TenantState) -> None:
     simulator.control(tokens=LONGEST + 20, limitless=1)
     [reply] = await accepted(say())
