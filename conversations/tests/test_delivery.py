@@ -207,11 +207,11 @@ def test_a_client_that_does_not_read_takes_bounded_memory(web: Live, server: str
     process = psutil.Process(web.processes[server].pid)
     deaf = Deaf(web, conversation)
     before = process.memory_info().rss
-    for _ in range(250):  # each asks for the text twice over: 50 MB
+    for _ in range(500):  # each asks for the text twice over: 100 MB
         deaf.send(type="resume", reply_id=reply["id"])
         time.sleep(0.005)
     time.sleep(1)
-    assert process.memory_info().rss - before < 10_000_000
+    assert process.memory_info().rss - before < 20_000_000  # the garbage collector takes its time
     until(lambda: not deaf.is_held_by(process), "it is given up", within=15)
     with caller.socket(conversation) as socket:
         socket.send(type="resume", reply_id=reply["id"])
