@@ -92,9 +92,9 @@ class Elsewhere:
 
 @dataclass(frozen=True, slots=True)
 class Walks:
-    """What one app knows. Routes by their pattern: of the API, of tenants' hosts, of the platform's host, in the order in
-    which they can be walked. `keys` are the first parts of `tenancy.key`. `searches` by the model that is searched: they
-    answer a question with text. `forget` removes what the erasure of a tenant leaves."""
+    """What one app knows. Routes by their pattern: of the API, of tenants' hosts, of the platform's host, in the order
+    in which they can be walked. `keys` are the first parts of `tenancy.key`. `searches` by the model that is searched:
+    they answer a question with text. `forget` removes what the erasure of a tenant leaves."""
 
     plant: Callable[[Planted], None]
     api: Mapping[str, tuple[Call, ...]] = field(default_factory=dict)

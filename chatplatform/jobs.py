@@ -109,7 +109,7 @@ def enqueue(task: str, *args: Any, tenant: TenantRef | None = None, request: str
 
 @contextmanager
 def taken_by(take: Callable[[str, tuple[Any, ...], dict[str, Any]], None]) -> Iterator[None]:
-    """What is enqueued inside goes to `take(name, args, kwargs)` and not to the broker, also from threads begun there."""
+    """What is enqueued inside goes to `take(name, args, kwargs)` and not to the broker."""
     token = _taken_by.set(take)
     try:
         yield

@@ -160,6 +160,12 @@ UNFOLD = {
                         "admin:tenants_auditentry_changelist",
                         "tenants.view_auditentry",
                     ),
+                    _item(
+                        "Isolation",
+                        "verified_user",
+                        "admin:tenants_isolationreport_changelist",
+                        "tenants.view_isolationreport",
+                    ),
                 ],
             },
         ],

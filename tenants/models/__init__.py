@@ -3,6 +3,7 @@ from tenants.models.audit import AuditEntry, AuditHead
 from tenants.models.configuration import ConfigurationVersion
 from tenants.models.contact import Contact
 from tenants.models.idempotency import PlatformIdempotencyRecord, TenantIdempotencyRecord
+from tenants.models.isolation import IsolationReport
 from tenants.models.membership import MemberSession, Membership, SignInTries
 from tenants.models.signing_key import SigningKey
 from tenants.models.staff import User
@@ -16,6 +17,7 @@ __all__ = [
     "ConfigurationVersion",
     "Contact",
     "Domain",
+    "IsolationReport",
     "MemberSession",
     "Membership",
     "PlatformIdempotencyRecord",

@@ -27,6 +27,7 @@ from chatplatform.management.isolation.surface import API, Route
 from chatplatform.management.isolation.walk import Findings, Walker, filled, host_of
 from conversations import isolation as conversations
 from tenants import isolation as tenants
+from tenants.models import IsolationReport
 
 WALKS: tuple[Walks, ...] = (tenants.WALKS, conversations.WALKS, billing.WALKS, roof.WALKS)
 LOCMEM = "django.core.mail.backends.locmem.EmailBackend"
@@ -41,11 +42,21 @@ class Check:
 
     say: Callable[[str], None] = lambda text: None
     walks: tuple[Walks, ...] = WALKS
+    routes: Callable[[], list[Route]] = surface.routes
     findings: Findings = field(default_factory=Findings)
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def run(self) -> dict[str, Any]:
-        """The report. What the check makes is removed again, whatever happens."""
+        """The report, which is kept. What else the check makes is removed again, whatever happens."""
+        with tenancy.in_platform():
+            kept = IsolationReport.objects.create()
+        kept.report = self._run()
+        kept.ok = kept.report["ok"]
+        with tenancy.in_platform():
+            kept.save()
+        return dict(kept.report)
+
+    def _run(self) -> dict[str, Any]:
         began = time.monotonic()
         scene, workers = Scene(self.walks), work.Workers(self.findings)
         with override_settings(EMAIL_BACKEND=LOCMEM), jobs.taken_by(workers.take):
@@ -98,7 +109,7 @@ class Check:
 
         caller = Caller(application)
         here, there = (Walker(caller, *pair, self.findings) for pair in ((own, other), (other, own)))
-        routes = self._calls(surface.routes())
+        routes = self._calls(self.routes())
         # The other first, so that whatever is kept of its answers is there to be shown to somebody else.
         for route, call in routes:
             if call.method == "GET" and call.who not in (Who.LEAVING_MEMBER, Who.LEAVING_STAFF):

@@ -13,6 +13,7 @@ OPEN = (Call(NOBODY, open=True),)
 MODELS = (
     ("tenants/auditentry", "audit_entry", False, 403, 403),
     ("tenants/tokenissuer", "issuer_id", True, 200, 403),
+    ("tenants/isolationreport", "report", False, 403, 403),
     ("tenants/signingkey", "signing_key", False, 403, 403),
     ("tenants/apikey", "key", True, 200, 403),
     ("tenants/user", "staff", False, 200, 200),

@@ -17,7 +17,7 @@ from billing.models import ModelPrice
 from chatplatform import tenancy
 from chatplatform.isolation import Planted, Walks, Who
 from tenants import selectors
-from tenants.models import ApiKey, AuditEntry, SigningKey, Tenant, User
+from tenants.models import ApiKey, AuditEntry, IsolationReport, SigningKey, Tenant, User
 from tenants.services import api_keys, lifecycle, provisioning
 from tenants.vocabulary import Scope
 
@@ -84,6 +84,7 @@ class Scene:
             return {
                 "staff": str(self.people[0].pk), "group": str(self.group.pk), "app": "tenants",
                 "price": str(ModelPrice.objects.values_list("pk", flat=True).first()),
+                "report": str(IsolationReport.objects.values_list("pk", flat=True).first()),
                 "signing_key": str(SigningKey.objects.values_list("pk", flat=True).first()),
             }  # fmt: skip
 
