@@ -6,6 +6,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from chatplatform.embedded import locations
+from chatplatform.observability.secrets import hide
 from chatplatform.settings import env
 from chatplatform.settings.console import FORMAT_MODULE_PATH as FORMAT_MODULE_PATH
 from chatplatform.settings.console import UNFOLD as UNFOLD
@@ -365,8 +366,12 @@ MIDDLEWARE = [
     "tenants.middleware.StaffSession",
     "chatplatform.security.CsrfForPages",
 ]
-# tenants.middleware.StaffSession carries the three that the admin looks for, chatplatform.security the one for CSRF.
-SILENCED_SYSTEM_CHECKS = ["admin.E408", "admin.E409", "admin.E410", "security.W003"]
+# tenants.middleware.StaffSession carries the three that the admin looks for, chatplatform.security the one for CSRF and
+# what Django's middleware of the same name and its one against frames would say.
+SILENCED_SYSTEM_CHECKS = [
+    *("admin.E408", "admin.E409", "admin.E410"),
+    *("security.W001", "security.W002", "security.W003"),
+]
 ROOT_URLCONF = "chatplatform.urls"
 ASGI_APPLICATION = "chatplatform.asgi.application"
 AUTH_USER_MODEL = "tenants.User"
@@ -452,6 +457,10 @@ SPECTACULAR_SETTINGS = {
     "SERVE_PERMISSIONS": [],
     "SCHEMA_PATH_PREFIX": "/api/v1",
     "COMPONENT_SPLIT_REQUEST": True,
+    "ENUM_NAME_OVERRIDES": {
+        "DocumentKind": "billing.vocabulary.DocumentKind",
+        "LineKind": "billing.vocabulary.LineKind",
+    },
 }
 
 # --- Payments --------------------------------------------------------------------------------------------------
@@ -480,6 +489,7 @@ EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = unquote(_mail.username or ""), unquote(_m
 EMAIL_USE_SSL, EMAIL_USE_TLS = _mail.scheme == "smtps", _mail.scheme == "smtp+tls"
 EMAIL_TIMEOUT = 10
 SENTRY_DSN = env.text("SENTRY_DSN", secret=True, meaning="Error reports; unset = off")
+hide({*env.secrets, SECRET_KEY, AUDIT_SECRET})
 LOG_LEVEL = env.text("LOG_LEVEL", "INFO", meaning="Least level that is logged")
 LOG_FORMAT = env.text("LOG_FORMAT", "json", meaning="`json` (one object a line) or `console`")
 LOGGING_CONFIG = "chatplatform.observability.logging.configure"
