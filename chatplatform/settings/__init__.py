@@ -361,8 +361,8 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "chatplatform.observability.middleware.request_context",
     "servestatic.middleware.ServeStaticMiddleware",
-    "tenants.middleware.resolve_host",
     "chatplatform.security.secure_headers",
+    "tenants.middleware.resolve_host",
     "tenants.middleware.StaffSession",
     "chatplatform.security.CsrfForPages",
 ]

@@ -9,6 +9,8 @@ import pytest
 from django.test import Client, override_settings
 from django.urls import Resolver404, resolve
 
+from chatplatform.asgi import application
+from chatplatform.management.isolation.caller import Answer, Caller
 from chatplatform.management.isolation.surface import Route, routes
 from chatplatform.testing import cast
 from tenants.auth import origins
@@ -41,16 +43,26 @@ def address(route: Route) -> str:
 
 
 def browser(route: Route, **more: Any) -> Client:
-    host = "localhost" if route.platform else "acme.localhost"
-    return Client(enforce_csrf_checks=True, headers={"host": host, **more})
+    return Client(enforce_csrf_checks=True, headers={"host": host_of(route), **more})
 
 
-def test_no_cookie_route_takes_a_form_without_its_token(acme: TenantState) -> None:
+async def asked(route: Route, method: str, **more: str) -> Answer:
+    """The same for tests without a transaction, and without a thread and a loop for each request."""
+    return await Caller(application).http(
+        host_of(route), method, address(route), headers=more, body={"x": "1"}
+    )
+
+
+def host_of(route: Route) -> str:
+    return "localhost" if route.platform else "acme.localhost"
+
+
+async def test_no_cookie_route_takes_a_form_without_its_token(committed: None) -> None:
     found = [one for one in routes() if not one.of_api and not ANYBODYS.fullmatch(one.pattern)]
     passed = set()
     for route in found:
-        answer = browser(route).post(address(route), {"x": "1"})
-        if answer.status_code != 403 or b"CSRF token" not in answer.content:
+        answer = await asked(route, "POST", **{"x-csrftoken": ""})
+        if answer.status != 403 or "CSRF token" not in answer.text:
             passed.add(route.pattern)
     assert len(found) > 100
     assert passed == SIGNED
@@ -89,18 +101,23 @@ def test_a_visitors_cookie_alone_changes_nothing(acme: TenantState) -> None:
         assert answer.status_code == 403, (route, answer.content)
 
 
-def test_every_answer_has_its_headers(acme: TenantState) -> None:
+async def test_every_answer_has_its_headers(committed: None) -> None:
     with override_settings(SECURE_HSTS_SECONDS=31_536_000):
         for route in routes():
-            answer = browser(route).get(address(route))
-            policy = answer.headers["Content-Security-Policy"]
-            assert "default-src 'none'" in policy and "frame-ancestors 'none'" in policy, route
-            assert not re.search(r"https?:|\*", policy), "nothing from elsewhere"
-            assert ("unsafe" in policy) <= (route.platform and not route.of_api), route
-            assert answer.headers["X-Content-Type-Options"] == "nosniff"
-            assert answer.headers["Strict-Transport-Security"] == "max-age=31536000; includeSubDomains"
-            for cookie in answer.cookies.values():
-                assert cookie["samesite"] == "Lax", (route, cookie)
+            check_headers(route, (await asked(route, "HEAD")).headers)
+        nowhere = await Caller(application).http("nowhere.example", "GET", "/")
+        assert nowhere.status == 404
+        check_headers(Route("", False, None), nowhere.headers)
+
+
+def check_headers(route: Route, headers: dict[str, str]) -> None:
+    policy = headers["content-security-policy"]
+    assert "default-src 'none'" in policy and "frame-ancestors 'none'" in policy, route
+    assert not re.search(r"https?:|\*", policy), "nothing from elsewhere"
+    assert ("unsafe" in policy) <= (route.platform and not route.of_api), route
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["strict-transport-security"] == "max-age=31536000; includeSubDomains"
+    assert "SameSite=Lax" in headers.get("set-cookie", "SameSite=Lax"), route
 
 
 @override_settings(ALLOWED_HOSTS=["*", ".localhost", "*.localhost"])

@@ -22,7 +22,7 @@ class Answer:
     """What came back. `text` is all of it: headers, and body or frames."""
 
     status: int
-    location: str
+    headers: dict[str, str]
     text: str
 
 
@@ -110,7 +110,7 @@ class Caller:
             await asyncio.wait_for(running, QUIET)
         opened = any(message["type"] == "websocket.accept" for message in said)
         refused = next((message["status"] for message in said if "status" in message), 403)
-        return Answer(101 if opened else refused, "", repr(said))
+        return Answer(101 if opened else refused, {}, repr(said))
 
 
 def _scope(kind: str, host: str, path: str, query: str, headers: Mapping[str, str]) -> dict[str, Any]:
@@ -125,7 +125,7 @@ def _answer(said: list[dict[str, Any]]) -> Answer:
     start = next(message for message in said if message["type"] == "http.response.start")
     headers = {name.decode("latin1").lower(): value.decode("latin1") for name, value in start["headers"]}
     body = b"".join(message.get("body", b"") for message in said).decode(errors="replace")
-    return Answer(start["status"], headers.get("location", ""), f"{headers}\n{body}")
+    return Answer(start["status"], headers, f"{headers}\n{body}")
 
 
 def _is_over(said: list[dict[str, Any]]) -> bool:

@@ -66,7 +66,7 @@ class Walker:
         for trial in self._trials(route, call):
             answer = await self._ask(route, call, trial)
             self._check_clean(route, call, trial, answer)
-            refused = answer.status >= 400 or answer.location.startswith(TO_SIGN_IN)
+            refused = answer.status >= 400 or answer.headers.get("location", "").startswith(TO_SIGN_IN)
             if answer.status >= 500 or not (refused or call.open):
                 self._wrong(route, call, trial, f"is not refused: {answer.status}")
 
