@@ -41,7 +41,7 @@ def add_context(logger: Any, name: str, event: dict[str, Any]) -> dict[str, Any]
     return event
 
 
-def hide_secrets(logger: Any, name: str, line: str) -> str:
+def hide_secrets(logger: Any, name: str, line: Any) -> str:
     """The last of all, whatever the line was made of."""
     return hidden(line)
 
