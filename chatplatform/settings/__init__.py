@@ -489,7 +489,7 @@ EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = unquote(_mail.username or ""), unquote(_m
 EMAIL_USE_SSL, EMAIL_USE_TLS = _mail.scheme == "smtps", _mail.scheme == "smtp+tls"
 EMAIL_TIMEOUT = 10
 SENTRY_DSN = env.text("SENTRY_DSN", secret=True, meaning="Error reports; unset = off")
-hide({*env.secrets, SECRET_KEY, AUDIT_SECRET})
+hide({SECRET_KEY, AUDIT_SECRET, *(one for secret in env.secrets for one in secret.split())})
 LOG_LEVEL = env.text("LOG_LEVEL", "INFO", meaning="Least level that is logged")
 LOG_FORMAT = env.text("LOG_FORMAT", "json", meaning="`json` (one object a line) or `console`")
 LOGGING_CONFIG = "chatplatform.observability.logging.configure"

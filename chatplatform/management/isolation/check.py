@@ -86,10 +86,7 @@ class Check:
         own, other = scene.own, scene.other
         sent = len(getattr(mail, "outbox", ()))
         self.say("Calling every route")
-        # In a context without a tenant, as a server's; but jobs go to the same workers.
-        context = Context()
-        context.run(jobs._taken_by.set, workers.take)
-        context.run(asyncio.run, self._walk_routes(own, other))
+        Context().run(self._serve, own, other, workers)  # as in a server: no tenant is entered for it
         workers.finish()
         self.say("Running every task, command and search")
         self._walk_tasks(own, other)
@@ -105,6 +102,10 @@ class Check:
         for one in scene.planted:
             for table in stored.foreign_rights(one):
                 self.findings.add(f"table {table}", "a tenant's role may use it, and it is not its own")
+
+    def _serve(self, own: Planted, other: Planted, workers: work.Workers) -> None:
+        with jobs.taken_by(workers.take):
+            asyncio.run(self._walk_routes(own, other))
 
     # --- Routes and sockets -----------------------------------------------------------------------------------
     async def _walk_routes(self, own: Planted, other: Planted) -> None:

@@ -19,16 +19,6 @@ from tenants.models import Tenant
 PASSING = {"last_used_at", "seen_at", "updated_at", "migrated_to"}
 AT_ONCE = 500  # keys of Valkey that are read in one go
 URLS = ("CACHE_URL", "CHANNEL_LAYER_URL", "EVENT_LOG_URL", "RATE_LIMIT_URL", "CELERY_BROKER_URL")
-# Celery's and Channels' own, which carry ids at most: they are looked through like all others.
-INFRASTRUCTURE = (
-    settings.CELERY_TASK_DEFAULT_QUEUE,
-    "_kombu.",
-    "unacked",
-    "celery",
-    "cp:layer",
-    "asgi:",
-    "cp:control",
-)
 
 
 def state_of(tenant: Planted) -> dict[str, str]:
