@@ -136,6 +136,7 @@ WALKS = Walks(
         "billing.mail_threshold": Elsewhere(
             "Its arguments are what it mails: it reads nothing but its tenant's name."
         ),
+        "billing.tell_refusal": Elsewhere("As mail_threshold: what it tells, it is sent."),
     },
     commands={
         "issue_invoices": Elsewhere(
