@@ -43,7 +43,8 @@ def account(visit: Visit) -> HttpResponseBase:
         if not form.errors:
             return go(TAB, done="password")
     sessions = [(one, browser(one.agent)) for one in access.access_sessions(visit.member)]
-    return visit.render("account", TAB, form=form, sessions=sessions)
+    factors = access.access_factors(visit.member)
+    return visit.render("account", TAB, form=form, sessions=sessions, factors=factors)
 
 
 @page(None, ("POST",))

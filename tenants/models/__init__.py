@@ -4,6 +4,7 @@ from tenants.models.configuration import ConfigurationVersion
 from tenants.models.contact import Contact
 from tenants.models.idempotency import PlatformIdempotencyRecord, TenantIdempotencyRecord
 from tenants.models.membership import MemberSession, Membership, SignInTries
+from tenants.models.sign_in import MemberIdentity, SecondFactor, SignInProvider
 from tenants.models.signing_key import SigningKey
 from tenants.models.staff import User
 from tenants.models.tenant import Domain, Tenant
@@ -16,9 +17,12 @@ __all__ = [
     "ConfigurationVersion",
     "Contact",
     "Domain",
+    "MemberIdentity",
     "MemberSession",
     "Membership",
     "PlatformIdempotencyRecord",
+    "SecondFactor",
+    "SignInProvider",
     "SignInTries",
     "SigningKey",
     "Tenant",

@@ -10,8 +10,8 @@ from uuid import UUID
 from chatplatform import tenancy
 from chatplatform.api.problem import Code, Problem
 from tenants.auth.members import Member
-from tenants.models import MemberSession, Membership
-from tenants.vocabulary import Action, MemberRole
+from tenants.models import MemberSession, Membership, SecondFactor
+from tenants.vocabulary import Action, FactorKind, MemberRole
 
 NO_MEMBER = "There is no such member."
 
@@ -67,3 +67,10 @@ def access_session(member: Member, session_id: UUID) -> MemberSession:
     if found is None:
         raise Problem(Code.NOT_FOUND, "There is no such session.")
     return found
+
+
+def access_factors(member: Member) -> Sequence[SecondFactor]:
+    """The caller's own second factors, without the recovery codes."""
+    with tenancy.in_platform():
+        own = SecondFactor.objects.filter(user__membership=member.membership_id)
+        return list(own.exclude(kind=FactorKind.CODE))

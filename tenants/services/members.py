@@ -22,7 +22,7 @@ from chatplatform.tenancy import TenantRef
 from tenants import audit
 from tenants.auth.passwords import Tries, forget_tries
 from tenants.models import MemberSession, Membership, Tenant, User
-from tenants.services import member_links, member_sessions
+from tenants.services import member_links, member_sessions, second_factors
 from tenants.services.member_links import Link
 from tenants.vocabulary import ActorKind, AuditAction, MemberRole, MemberState
 
@@ -177,6 +177,13 @@ def enable(membership: Membership) -> None:
     with tenancy.in_platform(), transaction.atomic():
         Membership.objects.filter(pk=membership.pk).update(disabled_at=None)
         _record(AuditAction.MEMBER_ENABLED, membership)
+
+
+def reset_factors(membership: Membership) -> None:
+    """Take the second factors from a member who has lost them, and end their sessions."""
+    with tenancy.in_platform(), transaction.atomic():
+        second_factors.reset(second_factors.of_member(membership))
+        member_sessions.end_all(membership)
 
 
 def forget_accounts(tenant: TenantRef) -> None:

@@ -29,6 +29,7 @@ TABLE = """
     view_members        yes yes -   -   -
     manage_members      yes yes -   -   -
     manage_owners       yes -   -   -   -
+    manage_sign_in      yes -   -   -   -
     view_configuration  yes yes yes -   -
     edit_configuration  yes yes -   -   -
     manage_keys         yes yes -   -   -
