@@ -99,6 +99,7 @@ class AuditAction(models.TextChoices):
     MEMBER_UNLINKED = "member.unlinked", "Unlinked a member's account elsewhere"
     SECOND_FACTOR_NEEDED = "sign_in.second_factor_needed", "Changed whether members need a second factor"
     PROVIDER_ADDED = "sign_in_provider.added", "Added a sign-in provider"
+    PROVIDER_CHANGED = "sign_in_provider.changed", "Changed a sign-in provider"
     PROVIDER_REMOVED = "sign_in_provider.removed", "Removed a sign-in provider"
     CONVERSATIONS_LISTED = "conversation.listed", "Listed conversations"
     CONVERSATIONS_SEARCHED = "conversation.searched", "Searched conversations"

@@ -14,6 +14,7 @@ from fido2.cose import ES256
 from fido2.utils import sha256, websafe_encode
 from fido2.webauthn import AttestationObject, AttestedCredentialData, AuthenticatorData, CollectedClientData
 
+_cose: Any = ES256.from_cryptography_key
 SEEN = AuthenticatorData.FLAG.UP | AuthenticatorData.FLAG.UV
 
 
@@ -30,7 +31,7 @@ class Passkey:
 
     def made(self, options: dict[str, Any]) -> str:
         """What the browser answers to the options of a page that asks for a new one."""
-        public = AttestedCredentialData.create(b"\0" * 16, self.id, ES256.from_cryptography_key(self.secret.public_key()))
+        public = AttestedCredentialData.create(b"\0" * 16, self.id, _cose(self.secret.public_key()))
         data = AuthenticatorData.create(
             self._rp(), SEEN | AuthenticatorData.FLAG.AT, self._count(), bytes(public)
         )

@@ -99,7 +99,7 @@ def prove(door: Door) -> HttpResponse:
             return HttpResponseRedirect(door.url("wanted"))
     asked = second_factors.ask_to_prove(door.holder, door.origin)
     kinds = {one.kind for one in second_factors.listed(door.holder)}
-    shown = {"form": form, "options": _kept(door, asked), "has_app": FactorKind.APP in kinds}
+    shown: dict[str, Any] = {"form": form, "options": _kept(door, asked), "has_app": FactorKind.APP in kinds}
     return door.show("second_factor", status=403 if form.errors else 200, **shown)
 
 
@@ -118,7 +118,11 @@ def listing(door: Door) -> HttpResponse:
             failed = problem.detail
         there = second_factors.listed(door.holder)
     codes = [one for one in there if one.kind == FactorKind.CODE]
-    shown = {"factors": [one for one in there if one not in codes], "codes": len(codes), "failed": failed}
+    shown: dict[str, Any] = {
+        "factors": [one for one in there if one not in codes],
+        "codes": len(codes),
+        "failed": failed,
+    }
     return door.show("second_factors", notice=notice, needed=door.holder.needed, **shown)
 
 
@@ -127,7 +131,9 @@ def add_app(door: Door) -> HttpResponse:
 
     def add(form: forms.Form) -> Any:
         values = form.cleaned_data
-        return second_factors.add_app(door.holder, values["name"], _opened(door, values["secret"]), values["code"])
+        return second_factors.add_app(
+            door.holder, values["name"], _opened(door, values["secret"]), values["code"]
+        )
 
     form = AppForm(posted(door.request), initial={"name": "Phone"})
     return _add(door, form, add, lambda: _of_app(door, form))
@@ -191,7 +197,7 @@ def _of_app(door: Door, form: forms.Form) -> dict[str, Any]:
     except Problem:
         secret = second_factors.new_secret()
     # Made by the library out of plain numbers.
-    picture = mark_safe(second_factors.picture(door.holder, secret, door.issuer))  # noqa: S308
+    picture = mark_safe(second_factors.picture(door.holder, secret, door.issuer))
     groups = " ".join(secret[at : at + 4] for at in range(0, len(secret), 4))
     return {"picture": picture, "secret": groups, "sealed": signing.dumps(secret, salt=_salt(door))}
 

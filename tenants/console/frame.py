@@ -41,6 +41,7 @@ NAVIGATION: tuple[tuple[str, str, Action | None], ...] = (
     ("Usage", "console-usage", Action.VIEW_USAGE),
     ("Invoices", "console-invoices", Action.VIEW_INVOICES),
     ("Members", "console-members", Action.VIEW_MEMBERS),
+    ("Sign-in", "console-sign-in-settings", Action.MANAGE_SIGN_IN),
 )
 # What an action says on the page that it leads to; named in the address, so that nothing has to be kept.
 NOTICES = {
@@ -50,6 +51,11 @@ NOTICES = {
     "reset-factors": "The member’s second factors are gone, and the member is signed out everywhere.",
     "enabled": "The member may sign in again.",
     "password": "Your password is changed, and you are signed out everywhere else.",
+    "linked": "From now on you can sign in with that account.",
+    "not-linked": "That account was not linked: it stands for another member already, or it took too long.",
+    "unlinked": "That account lets nobody in as you any more.",
+    "sign-in": "It is changed, as of now.",
+    "provider": "The provider is there. Tell it the addresses below.",
     "session": "That browser is signed out.",
     "sessions": "You are signed out everywhere else.",
     "signed-out": "You are signed out.",

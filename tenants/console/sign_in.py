@@ -14,7 +14,7 @@ from tenants.auth import members as cookies
 from tenants.auth.members import Entrance
 from tenants.console.frame import NOTICES, acting_as, attempt, go, open_page, posted, show, wanted
 from tenants.selectors import TenantState
-from tenants.services import member_sessions, members
+from tenants.services import member_sessions, members, sign_in_providers
 from tenants.services.member_links import Link
 
 EMAIL = {"autocomplete": "username", "inputmode": "email", "autocapitalize": "none", "spellcheck": "false"}
@@ -70,7 +70,12 @@ def sign_in(request: HttpRequest, tenant: TenantState) -> HttpResponseBase:
             response = HttpResponseRedirect(wanted(request))
             cookies.write(response, token)
             return response
-    return show(request, tenant, "sign_in", form=form, status=403 if form.errors else 200)
+    shown = {
+        "form": form,
+        "providers": sign_in_providers.of_tenant(tenant.ref),
+        "query": request.GET.urlencode(),
+    }
+    return show(request, tenant, "sign_in", status=403 if form.errors else 200, **shown)
 
 
 @open_page

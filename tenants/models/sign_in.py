@@ -74,8 +74,12 @@ class MemberIdentity(SharedModel):
         ordering = ["created_at"]
         verbose_name_plural = "member identities"
         constraints = [
-            models.UniqueConstraint(fields=["tenant", "issuer", "subject"], name="member_identity_once_per_tenant"),
-            models.UniqueConstraint(fields=["membership", "provider"], name="member_identity_once_per_provider"),
+            models.UniqueConstraint(
+                fields=["tenant", "issuer", "subject"], name="member_identity_once_per_tenant"
+            ),
+            models.UniqueConstraint(
+                fields=["membership", "provider"], name="member_identity_once_per_provider"
+            ),
         ]
 
     def __str__(self) -> str:

@@ -34,6 +34,7 @@ def start(membership: Membership, *, agent: str, provider: SignInProvider | None
     One that asks for a second factor itself has seen it.
     """
     token = secrets.token_urlsafe(32)
+    said: dict[str, Any] = {"provider": str(provider.pk)} if provider else {}
     with tenancy.in_platform(), transaction.atomic():
         MemberSession.objects.create(
             membership=membership,
@@ -48,7 +49,7 @@ def start(membership: Membership, *, agent: str, provider: SignInProvider | None
             membership.pk,
             tenant=membership.tenant_id,
             actor=(ActorKind.MEMBER, str(membership.pk)),
-            **({"provider": str(provider.pk)} if provider else {}),
+            **said,
         )
     return token
 

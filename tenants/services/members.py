@@ -101,9 +101,7 @@ def follow_link(kind: Link, tenant: TenantRef, token: str, password: str) -> Mem
         with acting(lambda: (ActorKind.MEMBER, str(membership.pk))):
             _set_password(membership, password)
             if membership.joined_at is None:
-                membership.joined_at = timezone.now()
-                membership.save(update_fields=["joined_at"])
-                audit.record(AuditAction.MEMBER_JOINED, membership.pk, tenant=tenant.id)
+                join(membership)
             member_sessions.end_all(membership)
         forget_tries(tenant.id, membership.email)
     return membership
@@ -120,17 +118,29 @@ def invite(tenant: TenantRef, email: str, role: str, *, by: str) -> Membership:
     _check_role(role)
     try:
         with tenancy.in_platform(), transaction.atomic():
-            # The name is nobody's business: people sign in by address, and at their tenant only.
-            user = User(username=f"member-{uuid7().hex}", email=email)
-            user.set_unusable_password()
-            User.objects.bulk_create([user])  # not save(): that would be recorded as an account of staff
-            membership = Membership.objects.create(
-                tenant_id=tenant.id, user=user, email=email, role=role, invited_by=by[:254]
-            )
+            membership = create(tenant, email, role, by=by)
             _send_invitation(membership)
     except IntegrityError as error:
         raise invalid("email", f"{email} is a member already.") from error
     return membership
+
+
+def create(tenant: TenantRef, email: str, role: str, *, by: str) -> Membership:
+    """A membership with an account of its own, not joined yet. Raises IntegrityError if the address is taken."""
+    # The name is nobody's business: people sign in by address, and at their tenant only.
+    user = User(username=f"member-{uuid7().hex}", email=email)
+    user.set_unusable_password()
+    User.objects.bulk_create([user])  # not save(): that would be recorded as an account of staff
+    return Membership.objects.create(
+        tenant_id=tenant.id, user=user, email=email, role=role, invited_by=by[:254]
+    )
+
+
+def join(membership: Membership) -> None:
+    """Who was invited, or admitted, is a member from now on."""
+    membership.joined_at = timezone.now()
+    membership.save(update_fields=["joined_at"])
+    audit.record(AuditAction.MEMBER_JOINED, membership.pk, tenant=membership.tenant_id)
 
 
 def count_invitation(tenant: TenantRef) -> None:

@@ -90,7 +90,7 @@ def listed(holder: Holder) -> Sequence[SecondFactor]:
 def has_any(holder: Holder) -> bool:
     """Whether there is one to be asked for. Recovery codes are none: they stand in for one that is lost."""
     with tenancy.in_platform():
-        return _real(holder).exists()
+        return bool(_real(holder).exists())
 
 
 # --- Codes of an app -------------------------------------------------------------------------------------------------
@@ -130,9 +130,7 @@ def _step(secret: str, code: str) -> int | None:
 def ask_to_add(holder: Holder, origin: str) -> tuple[dict[str, Any], Any]:
     """What a browser is told to make a passkey, and what has to be kept until it answers."""
     there = [_credential(one) for one in listed(holder) if _is_passkey(one, origin)]
-    user = PublicKeyCredentialUserEntity(
-        id=holder.user_id.bytes, name=holder.name, display_name=holder.name
-    )
+    user = PublicKeyCredentialUserEntity(id=holder.user_id.bytes, name=holder.name, display_name=holder.name)
     options, state = _server(origin).register_begin(
         user, there, ResidentKeyRequirement.DISCOURAGED, UserVerificationRequirement.PREFERRED
     )
@@ -254,7 +252,9 @@ def remove(holder: Holder, factor_id: UUID) -> None:
             raise Problem(Code.NOT_FOUND, "There is no such second factor.")
         is_last = not _real(holder).exclude(pk=factor_id).exists()
         if is_last and holder.needed:
-            raise Problem(Code.NOT_ALLOWED, "This is your last second factor, and you need one: add another first.")
+            raise Problem(
+                Code.NOT_ALLOWED, "This is your last second factor, and you need one: add another first."
+            )
         SecondFactor.objects.filter(pk=factor_id).delete()
         if is_last:
             SecondFactor.objects.filter(user_id=holder.user_id).delete()
@@ -292,9 +292,7 @@ def _tries(holder: Holder) -> Tries:
 def _advanced(factor: SecondFactor, counter: int) -> bool:
     """Whether the counter has gone on; of two who show the same at once, one is refused."""
     with tenancy.in_platform():
-        return bool(
-            SecondFactor.objects.filter(pk=factor.pk, counter__lt=counter).update(counter=counter)
-        )
+        return bool(SecondFactor.objects.filter(pk=factor.pk, counter__lt=counter).update(counter=counter))
 
 
 def _deleted(factor: SecondFactor) -> bool:
