@@ -19,6 +19,7 @@ from chatplatform.testing.oidc_standin import OidcStandIn, running_provider
 from tenants.models import MemberIdentity, MemberSession, Membership, SignInProvider
 from tenants.selectors import TenantState
 from tenants.services import key_sets, oidc, sign_in_providers
+from tenants.tests.console import Console, page, person
 from tenants.tests.people import Desk, member, roles
 from tenants.tests.test_second_factors import add_app, need_second_factor
 from tenants.vocabulary import MemberRole
@@ -414,3 +415,25 @@ def test_a_provider_inside_our_network_is_never_asked(
         with pytest.raises(Problem):
             register(acme, there, issuer=issuer)
     assert there.asked == []
+
+
+def test_staff_add_and_remove_a_provider(acme: TenantState, there: OidcStandIn) -> None:
+    console, path = Console(person("root", superuser=True)), page(acme, "sign-in/")
+    values = {"name": "SSO", "issuer": there.issuer, "client_id": "console", "role": "viewer"}
+    assert "https://" in console.post(path, **{**values, "issuer": "ftp://x"}).content.decode()
+    assert console.post(path, **values).status_code == 302
+    [provider] = sign_in_providers.of_tenant(acme.ref)
+    assert "http://acme.localhost" in console.text(path) and str(provider.pk) in console.text(path)
+    console.post(f"{path}second-factor/", needed="yes")
+    assert sign_in_providers.needs_second_factor(acme.ref)
+    console.post(f"{path}{provider.pk}/remove/")
+    assert not sign_in_providers.of_tenant(acme.ref)
+
+
+def test_staff_who_may_only_look_change_nothing(acme: TenantState) -> None:
+    permissions = ("tenants.view_tenant", "tenants.view_membership")
+    console, path = Console(person("grace", *permissions)), page(acme, "sign-in/")
+    assert "Add a provider" not in console.text(path)
+    for address in (path, f"{path}second-factor/", f"{path}{acme.ref.id}/remove/"):
+        assert console.post(address, needed="yes").status_code == 403
+    assert not sign_in_providers.needs_second_factor(acme.ref)
