@@ -12,6 +12,7 @@ from django.urls import reverse
 
 from tenants import selectors
 from tenants.console.frame import BOTH, Visit, attempt, go, page, posted
+from tenants.selectors import TenantState
 from tenants.services import access, sign_in_providers
 from tenants.vocabulary import Action, MemberRole
 
@@ -100,7 +101,7 @@ def one(visit: Visit, provider_id: UUID) -> HttpResponseBase:
         if attempt(form, lambda: sign_in_providers.save(visit.tenant.ref, **values)):
             return go(TAB, done="sign-in")
     return visit.render(
-        "provider", TAB, form=form, provider=provider, addresses=addresses(visit, provider_id)
+        "provider", TAB, form=form, provider=provider, addresses=addresses(visit.tenant, provider_id)
     )
 
 
@@ -110,10 +111,10 @@ def remove(visit: Visit, provider_id: UUID) -> HttpResponseBase:
     return go(TAB, done="sign-in")
 
 
-def addresses(visit: Visit, provider_id: UUID) -> list[str]:
+def addresses(tenant: TenantState, provider_id: UUID) -> list[str]:
     """Where the provider may send browsers back to: one address for each of the tenant's hosts."""
-    path = reverse("console-provider-answer", args=[provider_id])
-    platform = selectors.page_url(visit.tenant.ref.slug).rstrip("/")
+    path = reverse("console-provider-answer", settings.ROOT_URLCONF, [provider_id])
+    platform = selectors.page_url(tenant.ref.slug).rstrip("/")
     port = platform.rpartition(f".{settings.PLATFORM_DOMAIN}")[2]
-    hosts = selectors.hosts_of(visit.tenant)
+    hosts = selectors.hosts_of(tenant)
     return sorted(f"{settings.PUBLIC_SCHEME}://{host}{port}{path}" for host in hosts)

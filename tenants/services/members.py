@@ -21,7 +21,7 @@ from chatplatform.postgres.models import uuid7
 from chatplatform.tenancy import TenantRef
 from tenants import audit
 from tenants.auth.passwords import Tries, forget_tries
-from tenants.models import MemberSession, Membership, Tenant, User
+from tenants.models import MemberSession, Membership, SecondFactor, Tenant, User
 from tenants.services import member_links, member_sessions, second_factors
 from tenants.services.member_links import Link
 from tenants.vocabulary import ActorKind, AuditAction, MemberRole, MemberState
@@ -201,6 +201,7 @@ def forget_accounts(tenant: TenantRef) -> None:
     with tenancy.in_platform(), transaction.atomic():
         accounts = list(Membership.objects.filter(tenant_id=tenant.id).values_list("user_id", flat=True))
         Membership.objects.filter(tenant_id=tenant.id).delete()
+        SecondFactor.objects.filter(user_id__in=accounts).delete()
         gone = User.objects.filter(pk__in=accounts)
         gone._raw_delete(gone.db)  # not delete(): that would be recorded as accounts of staff
 

@@ -64,7 +64,8 @@ def test_no_page_breaks_the_policy_or_calls_elsewhere(chromium: Browser, console
         "billing/plan/add/",
         f"{tenant}billing/",
     ]
-    pages += [f"{tenant}members/", "spending/acme/", "spending/acme/ledger/", "spending/acme/holds/"]
+    pages += [f"{tenant}members/", f"{tenant}sign-in/", "second-factor/app", "second-factor/all"]
+    pages += ["spending/acme/", "spending/acme/ledger/", "spending/acme/holds/"]
     origin = console.removesuffix("/admin/")
     for page in pages:
         chromium.driver.get(console + page)
@@ -104,14 +105,46 @@ def test_a_member_gets_in_and_around_on_a_telephone(chromium: Browser, owner: st
     chromium.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
     try:
         chromium.driver.get(owner + "members")
-        chromium.see("[name=email]").send_keys("owner@example.com")
-        chromium.see("[name=password]").send_keys(PASSWORD)
-        chromium.see("button[type=submit]").click()
+        enter(chromium)
         chromium.until(lambda: chromium.driver.current_url == owner + "members", "the wanted page")
-        for page in ("", "usage", "invoices", "members/invite", "account"):
+        pages = ["", "usage", "invoices", "members/invite", "account", "sign-in-settings"]
+        pages += ["sign-in-settings/providers/add", "account/second-factors", "second-factor/app"]
+        for page in [*pages, "second-factor/passkey"]:
             chromium.driver.get(owner + page)
             chromium.see("h1")
             assert chromium.script("return document.documentElement.scrollWidth") <= 390, page
             assert complaints(chromium) == [], page
     finally:
         chromium.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_a_passkey_is_made_and_lets_in(chromium: Browser, owner: str) -> None:
+    driver = chromium.driver
+    driver.execute_cdp_cmd("WebAuthn.enable", {})
+    security_key = {"protocol": "ctap2", "transport": "internal", "hasUserVerification": True}
+    made = driver.execute_cdp_cmd(
+        "WebAuthn.addVirtualAuthenticator",
+        {"options": {**security_key, "isUserVerified": True, "automaticPresenceSimulation": True}},
+    )
+    try:
+        driver.get(owner + "second-factor/passkey")
+        enter(chromium)
+        chromium.see("[data-passkey=create] button").click()
+        assert len(chromium.see(".codes").find_elements(By.TAG_NAME, "li")) == 10
+        chromium.forget()
+        driver.get(owner + "account")
+        enter(chromium)
+        chromium.see("[data-passkey=get] button").click()
+        chromium.until(lambda: driver.current_url == owner + "account", "the wanted page")
+        assert "Passkey" in chromium.see("main").text
+        assert complaints(chromium) == []
+    finally:
+        driver.execute_cdp_cmd("WebAuthn.removeVirtualAuthenticator", made)
+        driver.execute_cdp_cmd("WebAuthn.disable", {})
+
+
+def enter(browser: Browser) -> None:
+    """The password, at the door of the console."""
+    browser.see("[name=email]").send_keys("owner@example.com")
+    browser.see("[name=password]").send_keys(PASSWORD)
+    browser.see("form button[type=submit]").click()

@@ -18,6 +18,7 @@ from chatplatform.testing.audit import written
 from chatplatform.testing.passkeys import Passkey
 from tenants.models import MemberSession, Membership, SecondFactor, SignInTries, Tenant
 from tenants.selectors import TenantState
+from tenants.services import members
 from tenants.tests.people import Desk, member
 from tenants.vocabulary import FactorKind, MemberRole
 
@@ -334,3 +335,10 @@ def test_pages_are_kept_nowhere_and_have_the_strict_policy(acme: TenantState) ->
         assert answer.headers["Cache-Control"] == "no-store"
         assert "unsafe" not in answer.headers["Content-Security-Policy"]
         assert b"style=" not in answer.content and b"<script>" not in answer.content
+
+
+def test_with_the_accounts_of_a_tenant_go_their_second_factors(acme: TenantState) -> None:
+    add_app(Desk(acme, member(acme)))
+    members.forget_accounts(acme.ref)
+    with tenancy.in_platform():
+        assert not SecondFactor.objects.exists()
