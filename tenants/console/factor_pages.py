@@ -67,9 +67,7 @@ class Door(ABC):
 class ProofForm(forms.Form):
     """A code, or what a passkey answers."""
 
-    code = forms.CharField(
-        label="Code", max_length=40, required=False, widget=forms.TextInput({**NUMERIC, "autofocus": True})
-    )
+    code = forms.CharField(label="Code", max_length=40, required=False, widget=forms.TextInput({**NUMERIC}))
     answer = forms.CharField(max_length=20_000, required=False, widget=forms.HiddenInput())
 
 
@@ -98,6 +96,8 @@ def prove(door: Door) -> HttpResponse:
             door.proved()
             return HttpResponseRedirect(door.url("wanted"))
     asked = second_factors.ask_to_prove(door.holder, door.origin)
+    if asked is None:  # with a passkey there is nothing to type, and a telephone would open its keyboard
+        form.fields["code"].widget.attrs["autofocus"] = True
     kinds = {one.kind for one in second_factors.listed(door.holder)}
     shown: dict[str, Any] = {"form": form, "options": _kept(door, asked), "has_app": FactorKind.APP in kinds}
     return door.show("second_factor", status=403 if form.errors else 200, **shown)
