@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from selenium.webdriver.common.by import By
@@ -11,8 +12,9 @@ from chatplatform import tenancy
 from chatplatform.testing import cast
 from chatplatform.testing.browser import Browser
 from chatplatform.testing.live import Live
+from chatplatform.testing.oidc_standin import running_provider
 from tenants.models import Tenant
-from tenants.services import lifecycle, members
+from tenants.services import lifecycle, members, sign_in_providers
 from tenants.tests.console import PASSWORD, person
 from tenants.tests.people import member
 
@@ -141,6 +143,31 @@ def test_a_passkey_is_made_and_lets_in(chromium: Browser, owner: str) -> None:
     finally:
         driver.execute_cdp_cmd("WebAuthn.removeVirtualAuthenticator", made)
         driver.execute_cdp_cmd("WebAuthn.disable", {})
+
+
+def test_a_provider_lets_in(chromium: Browser, owner: str, settings: Any) -> None:
+    settings.ALLOW_PRIVATE_KEY_SERVERS = True
+    acme = cast.state("acme")
+    with running_provider() as there:
+        there.person = {"sub": "u-17", "email": "ada@example.com", "email_verified": True}
+        values = {"client_id": there.client_id, "client_secret": there.client_secret, "role": "viewer"}
+        provider = sign_in_providers.save(
+            acme.ref,
+            name="Work",
+            issuer=there.issuer,
+            admitted="@example.com",
+            asks_second_factor=False,
+            **values,
+        )
+        there.redirect_uris.add(f"{owner}with/{provider.pk}/answer")
+        try:
+            chromium.driver.get(owner + "usage")
+            chromium.see(".door a.button").click()
+            chromium.until(lambda: chromium.driver.current_url == owner + "usage", "the wanted page")
+            assert "ada@example.com" in chromium.see(".console-head").text
+            assert complaints(chromium) == []
+        finally:
+            sign_in_providers.remove(provider)
 
 
 def enter(browser: Browser) -> None:
