@@ -150,7 +150,11 @@ def test_a_provider_lets_in(chromium: Browser, owner: str, settings: Any) -> Non
     acme = cast.state("acme")
     with running_provider() as there:
         there.person = {"sub": "u-17", "email": "ada@example.com", "email_verified": True}
-        values = {"client_id": there.client_id, "client_secret": there.client_secret, "role": "viewer"}
+        values: dict[str, Any] = {
+            "client_id": there.client_id,
+            "client_secret": there.client_secret,
+            "role": "viewer",
+        }
         provider = sign_in_providers.save(
             acme.ref,
             name="Work",
