@@ -68,6 +68,12 @@ class AuditAction(models.TextChoices):
     STAFF_SIGNED_IN = "staff.signed_in", "Signed in"
     STAFF_SIGN_IN_FAILED = "staff.sign_in_failed", "Failed to sign in"
     STAFF_SIGNED_OUT = "staff.signed_out", "Signed out"
+    STAFF_FACTOR_ADDED = "staff.factor_added", "Added a second factor of staff"
+    STAFF_FACTOR_REMOVED = "staff.factor_removed", "Removed a second factor of staff"
+    STAFF_FACTORS_RESET = "staff.factors_reset", "Took all second factors from staff"
+    STAFF_CODES_MADE = "staff.codes_made", "Made recovery codes for staff"
+    STAFF_PROVED = "staff.proved", "Showed a second factor as staff"
+    STAFF_PROOF_FAILED = "staff.proof_failed", "Failed to show a second factor as staff"
     STAFF_ADDED = "staff.added", "Added a staff account"
     STAFF_CHANGED = "staff.changed", "Changed a staff account"
     STAFF_REMOVED = "staff.removed", "Removed a staff account"
@@ -83,6 +89,18 @@ class AuditAction(models.TextChoices):
     MEMBER_SIGNED_IN = "member.signed_in", "Signed in as a member"
     MEMBER_SIGN_IN_FAILED = "member.sign_in_failed", "Failed to sign in as a member"
     MEMBER_SIGNED_OUT = "member.signed_out", "Signed a member's browser out"
+    MEMBER_FACTOR_ADDED = "member.factor_added", "Added a member's second factor"
+    MEMBER_FACTOR_REMOVED = "member.factor_removed", "Removed a member's second factor"
+    MEMBER_FACTORS_RESET = "member.factors_reset", "Took all second factors from a member"
+    MEMBER_CODES_MADE = "member.codes_made", "Made recovery codes for a member"
+    MEMBER_PROVED = "member.proved", "Showed a second factor as a member"
+    MEMBER_PROOF_FAILED = "member.proof_failed", "Failed to show a second factor as a member"
+    MEMBER_LINKED = "member.linked", "Linked a member's account elsewhere"
+    MEMBER_UNLINKED = "member.unlinked", "Unlinked a member's account elsewhere"
+    SECOND_FACTOR_NEEDED = "sign_in.second_factor_needed", "Changed whether members need a second factor"
+    PROVIDER_ADDED = "sign_in_provider.added", "Added a sign-in provider"
+    PROVIDER_CHANGED = "sign_in_provider.changed", "Changed a sign-in provider"
+    PROVIDER_REMOVED = "sign_in_provider.removed", "Removed a sign-in provider"
     CONVERSATIONS_LISTED = "conversation.listed", "Listed conversations"
     CONVERSATIONS_SEARCHED = "conversation.searched", "Searched conversations"
     CONVERSATION_READ = "conversation.read", "Read a conversation"
@@ -141,6 +159,14 @@ class MemberState(models.TextChoices):
     DISABLED = "disabled", "Disabled"
 
 
+class FactorKind(models.TextChoices):
+    """What a second factor can be."""
+
+    APP = "app", "App"
+    PASSKEY = "passkey", "Passkey"
+    CODE = "code", "Recovery code"
+
+
 class Action(models.TextChoices):
     """What can be done in a tenant's console."""
 
@@ -150,6 +176,7 @@ class Action(models.TextChoices):
     VIEW_MEMBERS = "view_members", "See who is a member"
     MANAGE_MEMBERS = "manage_members", "Invite, change and disable members"
     MANAGE_OWNERS = "manage_owners", "Make members owners, and change owners"
+    MANAGE_SIGN_IN = "manage_sign_in", "Say how members sign in"
     VIEW_CONFIGURATION = "view_configuration", "See the configuration"
     EDIT_CONFIGURATION = "edit_configuration", "Change the configuration"
     MANAGE_KEYS = "manage_keys", "Make and revoke API keys"

@@ -407,6 +407,11 @@ SIGN_IN_TRIES_PER_ADDRESS = env.number(
 SIGN_IN_WINDOW = env.number(
     "SIGN_IN_WINDOW", 900, meaning="Seconds after the first try until the tries begin anew"
 )
+STAFF_NEED_SECOND_FACTOR = env.flag(
+    "STAFF_NEED_SECOND_FACTOR",
+    False,
+    meaning="Staff without a passkey or an app have to add one at the next sign-in; who has one is asked for it anyway",
+)
 PROXIES = env.number(
     "PROXIES",
     0,

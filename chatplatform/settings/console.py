@@ -47,6 +47,12 @@ UNFOLD = {
         lambda request: static("staff/conversations.css"),
         lambda request: static("staff/billing.css"),
     ],
+    "ACCOUNT": {
+        "navigation": [
+            {"title": "Second factors", "link": reverse_lazy("staff-second-factors")},
+            {"title": "Change password", "link": reverse_lazy("admin:password_change")},
+        ],
+    },
     "LOGIN": {"form": "tenants.auth.staff_form.SignInForm"},
     "DASHBOARD_CALLBACK": "conversations.staff.dashboard.fill",
     "BORDER_RADIUS": "8px",

@@ -15,7 +15,7 @@ from unfold.admin import ModelAdmin
 
 from chatplatform.api.fields import one_line
 from chatplatform.api.problem import Problem
-from tenants.admin import births, configuration, domains, members
+from tenants.admin import births, configuration, domains, members, sign_in
 from tenants.admin.pages import STATUS_COLOURS, Page, Visit, column, confirm, tenant_context, urls
 from tenants.models import Tenant
 from tenants.services import lifecycle, profile
@@ -60,6 +60,7 @@ PAGES = (
     *configuration.PAGES,
     *domains.PAGES,
     *members.PAGES,
+    *sign_in.PAGES,
 )
 
 

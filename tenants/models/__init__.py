@@ -5,6 +5,7 @@ from tenants.models.contact import Contact
 from tenants.models.idempotency import PlatformIdempotencyRecord, TenantIdempotencyRecord
 from tenants.models.isolation import IsolationReport
 from tenants.models.membership import MemberSession, Membership, SignInTries
+from tenants.models.sign_in import MemberIdentity, SecondFactor, SignInProvider
 from tenants.models.signing_key import SigningKey
 from tenants.models.staff import User
 from tenants.models.tenant import Domain, Tenant
@@ -18,9 +19,12 @@ __all__ = [
     "Contact",
     "Domain",
     "IsolationReport",
+    "MemberIdentity",
     "MemberSession",
     "Membership",
     "PlatformIdempotencyRecord",
+    "SecondFactor",
+    "SignInProvider",
     "SignInTries",
     "SigningKey",
     "Tenant",

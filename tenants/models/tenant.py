@@ -38,6 +38,10 @@ class Tenant(TenantMixin, SharedModel):  # type: ignore[misc]
         editable=False,
         help_text="Digest of the migrations its schema has",
     )
+    # With the database's own default: processes of the version before write tenants, too.
+    needs_second_factor = models.BooleanField(
+        default=False, db_default=False, help_text="Of members, for its console"
+    )
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
 
