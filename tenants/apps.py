@@ -10,7 +10,7 @@ class TenantsConfig(AppConfig):
     name = "tenants"
 
     def ready(self) -> None:
-        from tenants import control, selectors
+        from tenants import control, keyring, secrets, selectors
         from tenants.audit import watching
         from tenants.services import api_keys, signing_keys, token_issuers
 
@@ -22,6 +22,8 @@ class TenantsConfig(AppConfig):
             api_keys.forget(message["public_id"])
 
         watching.watch()
+        secrets.keys_from(keyring)
+        control.on("data_key_dropped", keyring.dropped)
         control.on("tenant_changed", tenant_changed)
 
         def signing_keys_changed(message: dict[str, Any]) -> None:

@@ -63,6 +63,8 @@ class AuditAction(models.TextChoices):
     KEY_REPLACED = "key.replaced", "Replaced an API key"
     KEY_REVOKED = "key.revoked", "Revoked an API key"
     SIGNING_KEYS_ROTATED = "signing_key.rotated", "Rotated the signing keys"
+    MASTER_KEY_ROTATED = "key.master_rotated", "Wrapped the tenants' keys under another master key"
+    DATA_KEYS_ROTATED = "key.data_rotated", "Replaced the key that wraps the keys of texts"
     ISSUER_REGISTERED = "issuer.registered", "Registered a token issuer"
     ISSUER_REMOVED = "issuer.removed", "Removed a token issuer"
     STAFF_SIGNED_IN = "staff.signed_in", "Signed in"

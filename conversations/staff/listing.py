@@ -107,18 +107,18 @@ def _said(q: str, conversations: QuerySet[Conversation]) -> tuple[set[UUID], Sca
     found: set[UUID] = set()
     scanned, last = 0, None
     while scanned < MOST_SCANNED:
-        older = messages.filter(id__lt=last[0]) if last else messages
-        batch = list(older.values_list("id", "conversation_id", "content", "created_at")[:BATCH])
-        for _, conversation_id, content, _ in batch:
-            text = str(content).casefold()
+        older = messages.filter(id__lt=last.id) if last else messages
+        batch = list(older[:BATCH])
+        for message in batch:
+            text = message.content.casefold()
             if all(word in text for word in words):
-                found.add(conversation_id)
+                found.add(message.conversation_id)
         scanned, last = scanned + len(batch), batch[-1] if batch else last
         if len(batch) < BATCH:
-            return found, Scan(scanned, last[3] if last else None, complete=True)
+            return found, Scan(scanned, last.created_at if last else None, complete=True)
     assert last is not None
-    complete = not messages.filter(id__lt=last[0]).exists()
-    return found, Scan(scanned, last[3], complete)
+    complete = not messages.filter(id__lt=last.id).exists()
+    return found, Scan(scanned, last.created_at, complete)
 
 
 def _page(
@@ -145,7 +145,7 @@ def _rows(conversations: Sequence[Conversation]) -> Iterator[Row]:
     totals: dict[UUID, dict[str, Any]] = {row["conversation_id"]: row for row in rows}
     said = Message.objects.filter(conversation_id__in=ids, role=Role.USER)
     first = said.order_by("conversation_id", "id").distinct("conversation_id")
-    words = dict(first.values_list("conversation_id", "content"))
+    words = {message.conversation_id: message.content for message in first}
     for one in conversations:
         total = totals.get(one.id, {"count": 0, "last": one.created_at})
         name, detail = contact_names(one)

@@ -152,7 +152,7 @@ async def test_what_is_held_covers_the_call_whatever_was_said_before(
         [held] = await jobs.in_thread(lambda: list(Hold.objects.values_list("usd", "tokens", "taken_at")))
         begun = await jobs.in_thread(statements.begin, reply, "somebody:1")
         assert begun is not None and (begun.held.usd, begun.held.tokens) == held[:2]
-        await jobs.in_thread(statements.hand_back, reply, 1, "")
+        await jobs.in_thread(statements.hand_back, begun.reply, "")
         prices = pricing.current()
         state = selectors.state(tenant.ref.id)
         allowance = spending.allowance(state, attempts.account(begun.reply), prices, begun.held)

@@ -91,7 +91,7 @@ class TenantAdmin(ModelAdmin):  # type: ignore[misc]
     list_per_page = 50
     actions = None
     fieldsets = (
-        (None, {"fields": ("name", "tier")}),
+        (None, {"fields": ("name", "tier", "encrypts")}),
         (
             "How it is kept",
             {
@@ -138,7 +138,7 @@ class TenantAdmin(ModelAdmin):  # type: ignore[misc]
         return answer
 
     def save_model(self, request: HttpRequest, obj: Tenant, form: Any, change: bool) -> None:
-        profile.change(obj.ref, name=obj.name, tier=Tier(obj.tier))
+        profile.change(obj.ref, name=obj.name, tier=Tier(obj.tier), encrypts=obj.encrypts)
 
     @column(description="Tenant", header=True, ordering="name")
     def shown_name(self, tenant: Tenant) -> list[str]:

@@ -3,6 +3,7 @@ from tenants.models.audit import AuditEntry, AuditHead
 from tenants.models.configuration import ConfigurationVersion
 from tenants.models.contact import Contact
 from tenants.models.idempotency import PlatformIdempotencyRecord, TenantIdempotencyRecord
+from tenants.models.keys import DataKey, TenantKey
 from tenants.models.membership import MemberSession, Membership, SignInTries
 from tenants.models.signing_key import SigningKey
 from tenants.models.staff import User
@@ -15,6 +16,7 @@ __all__ = [
     "AuditHead",
     "ConfigurationVersion",
     "Contact",
+    "DataKey",
     "Domain",
     "MemberSession",
     "Membership",
@@ -23,6 +25,7 @@ __all__ = [
     "SigningKey",
     "Tenant",
     "TenantIdempotencyRecord",
+    "TenantKey",
     "TokenIssuer",
     "User",
 ]

@@ -38,6 +38,12 @@ class Tenant(TenantMixin, SharedModel):  # type: ignore[misc]
         editable=False,
         help_text="Digest of the migrations its schema has",
     )
+    encrypts = models.BooleanField(
+        "encrypt texts",
+        default=True,
+        db_default=True,
+        help_text="Seal what people write before it is stored. What is stored stays as it is.",
+    )
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
 

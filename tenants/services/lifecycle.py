@@ -7,8 +7,8 @@ from django.db import transaction
 from chatplatform import tenancy
 from chatplatform.api.problem import Code, Problem
 from chatplatform.postgres import roles
-from tenants import audit, control
-from tenants.models import Tenant
+from tenants import audit, control, keyring
+from tenants.models import Tenant, TenantKey
 from tenants.services import members, provisioning
 from tenants.vocabulary import AuditAction, TenantStatus
 
@@ -34,9 +34,11 @@ def erase(slug: str) -> Tenant:
         roles.drop_schema(tenant.schema_name)
         with tenancy.in_platform(), transaction.atomic():
             members.forget_accounts(tenant.ref)
+            TenantKey.objects.filter(tenant=tenant.id).delete()
             Tenant.objects.filter(id=tenant.id).delete()
             audit.record(AuditAction.TENANT_ERASED, tenant.id, tenant=tenant.id, slug=slug)
     control.tenant_changed(tenant.id)
+    keyring.drop(tenant.id)
     return tenant
 
 

@@ -35,6 +35,7 @@ from tenants.services import (
     births,
     configuration,
     domains,
+    key_rotation,
     lifecycle,
     member_links,
     members,
@@ -152,6 +153,8 @@ DOING: dict[Action, Callable[[TenantState, pytest.MonkeyPatch], Any]] = {
         api_keys.create(tenant(acme), [Scope.CHAT])[0].public_id, timedelta(days=1)
     ),
     Action.SIGNING_KEYS_ROTATED: lambda acme, _: signing_keys.rotate(compromised=True),
+    Action.MASTER_KEY_ROTATED: lambda acme, _: key_rotation.rotate_master(print),
+    Action.DATA_KEYS_ROTATED: lambda acme, _: key_rotation.rotate_tenant(acme.ref, print),
     Action.ISSUER_REGISTERED: lambda acme, _: register_an_issuer(acme),
     Action.ISSUER_REMOVED: lambda acme, _: token_issuers.remove(acme.ref, register_an_issuer(acme).id),
     Action.KEY_REVOKED: lambda acme, _: revoke(acme),
