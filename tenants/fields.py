@@ -68,7 +68,8 @@ class SealedTextField(models.BinaryField):  # type: ignore[type-arg]
         text = getattr(model_instance, self.attname)
         if not isinstance(text, str):
             return text
-        return ToSeal(text, model_instance.pk, getattr(model_instance, "key_owner", None))
+        row = self.model._meta.pk.to_python(model_instance.pk)  # as it will be read
+        return ToSeal(text, row, getattr(model_instance, "key_owner", None))
 
     def get_db_prep_value(self, value: Any, connection: Any, prepared: bool = False) -> Any:
         if isinstance(value, ToSeal):

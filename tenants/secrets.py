@@ -92,4 +92,4 @@ def _keys() -> Keyring:
 def _bound_to(column: bytes, row: object) -> bytes:
     tenant = tenancy.current_scope().tenant
     of = tenant.id.bytes if tenant else b"platform"
-    return b"\0".join((of, column, row.bytes if isinstance(row, UUID) else str(row).encode()))
+    return b"\0".join((of, column, str(row).encode()))

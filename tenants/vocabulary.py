@@ -85,6 +85,7 @@ class AuditAction(models.TextChoices):
     MEMBER_SIGNED_IN = "member.signed_in", "Signed in as a member"
     MEMBER_SIGN_IN_FAILED = "member.sign_in_failed", "Failed to sign in as a member"
     MEMBER_SIGNED_OUT = "member.signed_out", "Signed a member's browser out"
+    CONTACT_ERASED = "contact.erased", "Erased an end user"
     CONVERSATIONS_LISTED = "conversation.listed", "Listed conversations"
     CONVERSATIONS_SEARCHED = "conversation.searched", "Searched conversations"
     CONVERSATION_READ = "conversation.read", "Read a conversation"
