@@ -23,7 +23,7 @@ class TenantsConfig(AppConfig):
 
         watching.watch()
         secrets.keys_from(keyring)
-        control.on("data_key_dropped", keyring.dropped)
+        control.on("keys_dropped", keyring.dropped)
         control.on("tenant_changed", tenant_changed)
 
         def signing_keys_changed(message: dict[str, Any]) -> None:

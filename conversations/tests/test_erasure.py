@@ -70,7 +70,7 @@ def test_a_copy_of_what_was_stored_cannot_be_opened(jane: Contact) -> None:
 
 def test_every_process_drops_its_copy_of_the_key(jane: Contact, in_acme: TenantState) -> None:
     name = (in_acme.ref.id, jane.id.bytes)
-    keyring._kept[name] = keyring._key(in_acme.ref, jane.id)
+    keyring._kept[name] = (1e9, "its key")
     keyring.drop(in_acme.ref.id, jane.id)
     assert name not in keyring._kept
 

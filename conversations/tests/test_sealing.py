@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from django.db import connection, transaction
 from django.db.models import Model
+from django.utils import timezone
 
 from chatplatform import tenancy
 from chatplatform.testing.commands import result_of
@@ -165,12 +166,20 @@ def test_a_new_tenant_key_wraps_all_and_the_old_one_is_gone(jane: Contact, acme:
     after = DataKey.objects.get(id=jane.id)
     assert after.tenant_key != before.tenant_key and after.wrapped != before.wrapped
     with tenancy.in_platform():
-        assert [row.id for row in TenantKey.objects.filter(tenant=acme.ref.id)] == [after.tenant_key]
+        kept = TenantKey.objects.filter(tenant=acme.ref.id)
+        assert {row.id: row.current for row in kept} == {before.tenant_key: False, after.tenant_key: True}
+        kept.filter(current=False).update(replaced_at=timezone.now() - key_rotation.GRACE * 2)
     forget_keys()
     assert stored(message) == sealed and Message.objects.get(pk=message.pk).content == CANARY
+    result_of("rotate_keys", "--tenant", "acme")
+    with tenancy.in_platform():
+        assert before.tenant_key not in {row.id for row in kept.all()} and kept.count() == 2
+    forget_keys()
+    assert Message.objects.get(pk=message.pk).content == CANARY
 
 
-def test_a_rotation_that_was_broken_off_goes_on(jane: Contact) -> None:
+def test_a_rotation_that_was_broken_off_goes_on(jane: Contact, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(key_rotation, "BATCH", 1)
     message = say(begin(contact=jane))
     tenant = tenancy.current_tenant()
 
@@ -186,7 +195,10 @@ def test_a_rotation_that_was_broken_off_goes_on(jane: Contact) -> None:
     assert len(begun) == 2
     key_rotation.rotate_tenant(tenant, print)
     with tenancy.in_platform():
-        assert set(TenantKey.objects.filter(tenant=tenant.id).values_list("id", "current")) < begun
+        assert set(TenantKey.objects.filter(tenant=tenant.id).values_list("id", "current")) == begun
+    assert set(DataKey.objects.values_list("tenant_key", flat=True)) == {
+        id for id, current in begun if current
+    }
     forget_keys()
     assert Message.objects.get(pk=message.pk).content == CANARY
 
@@ -211,9 +223,9 @@ def test_a_new_master_key_wraps_all_and_the_old_one_is_needed_no_more(jane: Cont
 def test_the_platforms_key_is_rotated_with_all(acme: TenantState) -> None:
     signing_keys.rotate(compromised=True)
     with tenancy.in_platform():
-        before = TenantKey.objects.get(tenant=PLATFORM).id
+        before = TenantKey.objects.get(tenant=PLATFORM, current=True).id
     result_of("rotate_keys")
     with tenancy.in_platform():
-        assert TenantKey.objects.get(tenant=PLATFORM).id != before
+        assert TenantKey.objects.get(tenant=PLATFORM, current=True).id != before
         row = SigningKey.objects.get(state="current")
         assert secrets.sealed_with(stored(row, "private_pem")) != before and "PRIVATE" in row.private_pem

@@ -86,7 +86,7 @@ def test_the_rows_are_those_of_the_models(in_acme: TenantState, client_id: str |
     one, other = conversations.begin(), conversations.begin()
     with CaptureQueriesContext(connection) as captured:
         stored = rows(one, *by_statement(one, client_id))
-    assert len([query for query in captured if "INSERT" in query["sql"]]) == 1
+    assert len([query for query in captured if "INSERT INTO conversations_message" in query["sql"]]) == 1
     assert stored == rows(other, *by_models(in_acme, other, client_id))
 
 

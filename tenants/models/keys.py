@@ -12,7 +12,8 @@ from tenants.models.contact import Contact
 class TenantKey(SharedModel):
     """Wraps the data keys of a tenant; the platform's own (`audit.PLATFORM` for the tenant) seals the platform's texts.
 
-    `wrapped` is under the master key `master`. The key before stays until nothing needs it any more.
+    `wrapped` is under the master key `master`. The key before stays for a while: a process may not have heard of the
+    new one.
     """
 
     tenant = models.UUIDField(editable=False)
@@ -20,6 +21,7 @@ class TenantKey(SharedModel):
     wrapped = models.BinaryField()
     current = models.BooleanField(default=True, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
+    replaced_at = models.DateTimeField(null=True, editable=False)
 
     class Meta:
         constraints = [

@@ -2,27 +2,32 @@
 data keys. What is stored in the clear is sealed, and the other way round, as the tenant wants it.
 
 Every step is a transaction of its own and looks for what is left to do: one that was broken off goes on when it is
-asked for again. Requests go on all the while, as the key before stays until nothing needs it.
+asked for again. Requests go on all the while: the key before stays for an hour, and goes with the next rotation.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 from django.apps import apps
 from django.db import transaction
+from django.utils import timezone
 
 from chatplatform import tenancy
 from chatplatform.tenancy import Home, TenantRef
 from tenants import audit, keyring, secrets, selectors
 from tenants.fields import SealedTextField, Stored
+from tenants.keyring import Wrapping
 from tenants.master_keys import master_keys
 from tenants.models import DataKey, TenantKey
 from tenants.models.audit import PLATFORM
 from tenants.vocabulary import AuditAction
 
 BATCH = 500
+GRACE = timedelta(hours=1)  # longer than a process keeps the key that wraps
 Told = Callable[[str], None]
 
 
@@ -50,21 +55,16 @@ def rotate_tenant(tenant: TenantRef | None, say: Told) -> dict[str, int]:
     What was begun before and broken off is brought to its end first.
     """
     owner = tenant.id if tenant else PLATFORM
-    if not _old_keys(owner):
-        with tenancy.in_platform(), transaction.atomic():
-            TenantKey.objects.filter(tenant=owner, current=True).update(current=False)
-            keyring.new_tenant_key(owner).save()
-    done = {"data_keys": 0, "texts": 0}
+    if not _left(tenant):
+        keyring.replace(owner)
+    done = {"data_keys": _wrap_all(tenant, say) if tenant else 0}
     with _inside(tenant):
-        if tenant:
-            done["data_keys"] = _wrap_all(tenant, say)
         done["texts"] = sum(_reseal(field, bool(tenant), say) for field in _sealed_fields(tenant))
     with tenancy.in_platform(), transaction.atomic():
-        old = list(TenantKey.objects.select_for_update().filter(tenant=owner, current=False))
-        if tenant:  # a key made while the old one was still current
-            with tenancy.in_tenant(tenant):
-                done["data_keys"] += _wrap_some(tenant)
-        TenantKey.objects.filter(id__in=[row.id for row in old]).delete()
+        old = TenantKey.objects.filter(tenant=owner, current=False)
+        if not _left(tenant):
+            old.filter(replaced_at__lt=timezone.now() - GRACE).delete()
+        done["old_keys"] = old.count()
         audit.record(AuditAction.DATA_KEYS_ROTATED, owner, tenant=owner, done=done)
     return done
 
@@ -73,28 +73,35 @@ def _inside(tenant: TenantRef | None) -> Any:
     return tenancy.in_tenant(tenant) if tenant else tenancy.in_platform()
 
 
-def _old_keys(owner: Any) -> bool:
-    with tenancy.in_platform():
-        return TenantKey.objects.filter(tenant=owner, current=False).exists()
+def _left(tenant: TenantRef | None) -> bool:
+    """Whether data keys are still wrapped under a key that was replaced."""
+    if tenant is None:
+        return False
+    current = keyring.current_wrapping(tenant.id).id
+    with tenancy.in_tenant(tenant):
+        return DataKey.objects.exclude(tenant_key=current).exists()
 
 
 def _wrap_all(tenant: TenantRef, say: Told) -> int:
+    with tenancy.in_platform():
+        rows = TenantKey.objects.filter(tenant=tenant.id)
+        known = {row.id: keyring.wrapping_of(row) for row in rows}
+        [current] = [known[row.id] for row in rows if row.current]
     done = 0
-    while count := _wrap_some(tenant):
-        done += count
-        say(f"{tenant.slug}: {done} data keys wrapped again")
+    with tenancy.in_tenant(tenant):
+        while count := _wrap_some(known, current):
+            done += count
+            say(f"{tenant.slug}: {done} data keys wrapped again")
     return done
 
 
-def _wrap_some(tenant: TenantRef) -> int:
+def _wrap_some(known: dict[UUID, Wrapping], current: Wrapping) -> int:
     """Wrap some data keys under the current key that another one wrapped; how many."""
-    with tenancy.in_platform():
-        holders = {row.id: row for row in TenantKey.objects.filter(tenant=tenant.id)}
-    [current] = [row for row in holders.values() if row.current]
     with transaction.atomic():
         rows = list(DataKey.objects.exclude(tenant_key=current.id).select_for_update()[:BATCH])
         for row in rows:
-            keyring.wrap_data_key(current, row, keyring.unwrap_data_key(holders[row.tenant_key], row))
+            plain = known[row.tenant_key].unwrap(bytes(row.wrapped), row.id)
+            row.wrapped, row.tenant_key = current.wrap(plain, row.id), current.id
         DataKey.objects.bulk_update(rows, ["tenant_key", "wrapped"])
     return len(rows)
 
