@@ -86,6 +86,7 @@ class AuditAction(models.TextChoices):
     MEMBER_SIGN_IN_FAILED = "member.sign_in_failed", "Failed to sign in as a member"
     MEMBER_SIGNED_OUT = "member.signed_out", "Signed a member's browser out"
     CONTACT_ERASED = "contact.erased", "Erased an end user"
+    CONVERSATIONS_EXPIRED = "conversation.expired", "Deleted what was kept for long enough"
     CONVERSATIONS_LISTED = "conversation.listed", "Listed conversations"
     CONVERSATIONS_SEARCHED = "conversation.searched", "Searched conversations"
     CONVERSATION_READ = "conversation.read", "Read a conversation"

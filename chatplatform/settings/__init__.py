@@ -261,6 +261,7 @@ CELERY_BEAT_SCHEDULE = {
     "ask-about-payments": {"task": "billing.ask_about_payments", "schedule": 86400},
     "follow-plans": {"task": "billing.follow_plans", "schedule": 3600},
     "expire-sign-ins": {"task": "tenants.expire_sign_ins", "schedule": 3600},
+    "expire-conversations": {"task": "conversations.expire_conversations", "schedule": 86400},
     "index-words": {"task": "conversations.index_words", "schedule": 300, "options": {"expires": 300}},
     "return-dead-holds": {
         "task": "conversations.return_dead_holds",

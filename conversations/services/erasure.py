@@ -13,20 +13,29 @@ from uuid import UUID
 
 import structlog
 from django.db import transaction
-from django.db.models import Q, QuerySet
+from django.db.models import Q
 
 from chatplatform import tenancy
 from chatplatform.api.problem import Code, Problem
 from chatplatform.tenancy import current_tenant
-from conversations.models import Conversation, Message, Reply, Work
+from conversations.models import Conversation, Reply, Work
 from conversations.streaming import erasing, event_log
 from conversations.vocabulary import RUNNING
 from tenants import audit, control, keyring
 from tenants.audit import certificates
-from tenants.models import Contact, TenantIdempotencyRecord
+from tenants.models import Contact, Tenant, TenantIdempotencyRecord
+from tenants.services import lifecycle
 from tenants.vocabulary import AuditAction
 
 log = structlog.get_logger("conversations.erasure")
+SHOWN = {
+    "conversation": "conversations",
+    "message": "messages",
+    "reply": "replies",
+    "feedback": "feedback",
+    "datakey": "keys",
+    "kept_answers": "kept_answers",
+}
 KEPT = ["usage ledger, by id", "audit log, by id"]
 
 
@@ -43,9 +52,12 @@ def access_contact(name: str) -> Contact:
 def erase_contact(contact: Contact) -> dict[str, Any]:
     """Remove a contact of the current tenant with all that is known of it: the certificate.
 
-    Replies that are under way are stopped, and nothing more of them is written. Raises Contact.DoesNotExist.
+    Replies that are under way are stopped, and nothing more of them is written. Raises Contact.DoesNotExist, Problem
+    (the tenant is on legal hold).
     """
     tenant = current_tenant()
+    with tenancy.in_platform():
+        lifecycle.check_no_hold(Tenant.objects.get(id=tenant.id))
     with transaction.atomic():
         contact = Contact.objects.select_for_update().get(id=contact.id)
         # Locked, so that nothing is said meanwhile.
@@ -78,27 +90,28 @@ def _stop(conversations: Sequence[UUID]) -> list[UUID]:
     return ids
 
 
-def _remove(contact: Contact, conversations: Sequence[UUID], replies: Sequence[UUID]) -> dict[str, int]:
-    """Delete what belongs to a contact; how many rows of what."""
-    answers = _answers(contact, conversations, replies).delete()[0]
-    said = Message.objects.filter(conversation__in=conversations).count()
-    counts: dict[str, int] = {}
-    for rows in (Reply.objects.filter(pk__in=replies), Contact.objects.filter(id=contact.id)):
-        for label, count in rows.delete()[1].items():
-            counts[label.partition(".")[2].lower()] = count
-    names = {"conversation": "conversations", "reply": "replies", "feedback": "feedback", "datakey": "keys"}
-    removed = {shown: counts.get(label, 0) for label, shown in names.items()}
-    return removed | {"messages": said, "kept_answers": answers}
-
-
-def _answers(
-    contact: Contact, conversations: Sequence[UUID], replies: Sequence[UUID]
-) -> QuerySet[TenantIdempotencyRecord]:
-    """The answers kept for repeated requests that are about a contact."""
-    about = Q(reply_id__in=replies) | Q(answer__end_user__external_id=contact.external_id or str(contact.id))
+def remove_conversations(conversations: Sequence[UUID], replies: Sequence[UUID]) -> dict[str, int]:
+    """Delete conversations of the current tenant, whose replies these are, with all that hangs on them; how many rows
+    of which table."""
+    about = Q(reply_id__in=replies)
     for id in conversations:
         about |= Q(path__contains=str(id)) | Q(answer__id=str(id))
-    return TenantIdempotencyRecord.objects.filter(about)
+    counts = {"kept_answers": TenantIdempotencyRecord.objects.filter(about).delete()[0]}
+    for rows in (Reply.objects.filter(pk__in=replies), Conversation.objects.filter(id__in=conversations)):
+        for label, count in rows.delete()[1].items():
+            counts[label.partition(".")[2].lower()] = count
+    return counts
+
+
+def _remove(contact: Contact, conversations: Sequence[UUID], replies: Sequence[UUID]) -> dict[str, int]:
+    """Delete what belongs to a contact; how many rows of what."""
+    counts = remove_conversations(conversations, replies)
+    named = contact.external_id or str(contact.id)
+    answers = TenantIdempotencyRecord.objects.filter(answer__end_user__external_id=named)
+    counts["kept_answers"] += answers.delete()[0]
+    for label, count in contact.delete()[1].items():
+        counts[label.partition(".")[2].lower()] = count
+    return {shown: counts.get(label, 0) for label, shown in SHOWN.items()}
 
 
 def _forget(contact: UUID, replies: Sequence[UUID], running: Sequence[UUID]) -> None:

@@ -91,7 +91,7 @@ class TenantAdmin(ModelAdmin):  # type: ignore[misc]
     list_per_page = 50
     actions = None
     fieldsets = (
-        (None, {"fields": ("name", "tier", "encrypts")}),
+        (None, {"fields": ("name", "tier", "encrypts", "retention_days", "legal_hold")}),
         (
             "How it is kept",
             {
@@ -138,7 +138,12 @@ class TenantAdmin(ModelAdmin):  # type: ignore[misc]
         return answer
 
     def save_model(self, request: HttpRequest, obj: Tenant, form: Any, change: bool) -> None:
-        profile.change(obj.ref, name=obj.name, tier=Tier(obj.tier), encrypts=obj.encrypts)
+        profile.change(
+            obj.ref,
+            name=obj.name,
+            tier=Tier(obj.tier),
+            **{field: getattr(obj, field) for field in profile.KEPT},
+        )
 
     @column(description="Tenant", header=True, ordering="name")
     def shown_name(self, tenant: Tenant) -> list[str]:

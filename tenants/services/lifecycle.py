@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.db import transaction
 
 from chatplatform import tenancy
 from chatplatform.api.problem import Code, Problem
 from chatplatform.postgres import roles
 from tenants import audit, control, keyring
+from tenants.audit import certificates
 from tenants.models import Tenant, TenantKey
 from tenants.services import members, provisioning
 from tenants.vocabulary import AuditAction, TenantStatus
+
+KEPT = ["audit log, by id"]
 
 
 def suspend(slug: str) -> Tenant:
@@ -23,10 +28,14 @@ def resume(slug: str) -> Tenant:
     return _move(slug, TenantStatus.SUSPENDED, TenantStatus.ACTIVE, AuditAction.TENANT_RESUMED)
 
 
-def erase(slug: str) -> Tenant:
-    """Remove the tenant: schema, role, keys, configuration. There is no way back. Raises Tenant.DoesNotExist."""
+def erase(slug: str) -> dict[str, Any]:
+    """Remove the tenant: schema, role, keys, configuration. There is no way back. Gives a certificate.
+
+    Raises Tenant.DoesNotExist, Problem: it is on legal hold.
+    """
     with tenancy.in_platform():
         tenant = Tenant.objects.get(slug=slug)
+    check_no_hold(tenant)
     with provisioning.alone(tenant):  # a birth under way would make again what is dropped here
         with tenancy.in_platform():
             Tenant.objects.filter(id=tenant.id).update(status=TenantStatus.SUSPENDED)
@@ -36,10 +45,19 @@ def erase(slug: str) -> Tenant:
             members.forget_accounts(tenant.ref)
             TenantKey.objects.filter(tenant=tenant.id).delete()
             Tenant.objects.filter(id=tenant.id).delete()
-            audit.record(AuditAction.TENANT_ERASED, tenant.id, tenant=tenant.id, slug=slug)
+            certificate = certificates.made("tenant", tenant=str(tenant.id), slug=slug, kept=KEPT)
+            audit.record(
+                AuditAction.TENANT_ERASED, tenant.id, tenant=tenant.id, slug=slug, certificate=certificate
+            )
     control.tenant_changed(tenant.id)
     keyring.drop(tenant.id)
-    return tenant
+    return certificate
+
+
+def check_no_hold(tenant: Tenant) -> None:
+    """Raises Problem `not_allowed` if nothing of this tenant may be deleted."""
+    if tenant.legal_hold:
+        raise Problem(Code.NOT_ALLOWED, f"{tenant.slug} is on legal hold: nothing of it may be deleted.")
 
 
 def _move(slug: str, source: TenantStatus, target: TenantStatus, action: AuditAction) -> Tenant:

@@ -1,6 +1,8 @@
-"""What a tenant is called, which tier it is on, and whether what people write is sealed."""
+"""What a tenant is called, which tier it is on, and how its data is kept."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from django.db import transaction
 from django.utils import timezone
@@ -13,26 +15,26 @@ from tenants.models import Tenant
 from tenants.signals import tier_changes
 from tenants.vocabulary import AuditAction, Tier
 
+KEPT = ("encrypts", "retention_days", "legal_hold")
 
-def change(tenant: TenantRef, *, name: str, tier: Tier, encrypts: bool | None = None) -> None:
-    """Rename a tenant, move it to another tier, or have texts sealed (None: as before), everywhere within 5 seconds.
 
-    Raises Problem for a wrong name.
+def change(tenant: TenantRef, *, name: str, tier: Tier, **kept: Any) -> None:
+    """Rename a tenant, move it to another tier, or change how its data is kept (KEPT; what is not given stays),
+    everywhere within 5 seconds. Raises Problem for a wrong name.
     """
     one_line("name", name)
+    values = {"tier": tier, **{field: kept[field] for field in KEPT if field in kept}}
     with tenancy.in_platform(), transaction.atomic():
         before = Tenant.objects.select_for_update().get(id=tenant.id)
-        sealed = before.encrypts if encrypts is None else encrypts
-        rows = Tenant.objects.filter(id=tenant.id)
-        rows.update(name=name, tier=tier, encrypts=sealed, updated_at=timezone.now())
-        changes: dict[str, list[object]] = {}
+        Tenant.objects.filter(id=tenant.id).update(name=name, updated_at=timezone.now(), **values)
+        was = {field: getattr(before, field) for field in values}
+        changes: dict[str, list[object]] = {
+            field: [was[field], value] for field, value in values.items() if was[field] != value
+        }
         if before.name != name:
             changes["name"] = [audit.digest(before.name), audit.digest(name)]
         if before.tier != tier:
-            changes["tier"] = [before.tier, tier]
             tier_changes.send(Tenant, tenant=before, tier=tier)
-        if before.encrypts != sealed:
-            changes["encrypts"] = [before.encrypts, sealed]
         if changes:
             audit.record(AuditAction.TENANT_CHANGED, tenant.id, tenant=tenant.id, changes=changes)
     control.tenant_changed(tenant.id)

@@ -194,6 +194,7 @@ DOING: dict[Action, Callable[[TenantState, pytest.MonkeyPatch], Any]] = {
 
 # Shown where they happen: in billing/tests, test_audit.py for the most part.
 ELSEWHERE = {
+    Action.CONVERSATIONS_EXPIRED,  # conversations/tests/test_retention.py
     Action.CONTACT_ERASED,  # conversations/tests/test_erasure.py
     Action.HOLDS_RETURNED,
     Action.INVOICE_CREDITED,
