@@ -195,6 +195,9 @@ DOING: dict[Action, Callable[[TenantState, pytest.MonkeyPatch], Any]] = {
 # Shown where they happen: in billing/tests, test_audit.py for the most part.
 ELSEWHERE = {
     Action.CONVERSATIONS_EXPIRED,  # conversations/tests/test_retention.py
+    Action.TENANT_EXPORTED,  # conversations/tests/test_archives.py
+    Action.TENANT_IMPORTED,
+    Action.CONTACT_EXPORTED,
     Action.CONTACT_ERASED,  # conversations/tests/test_erasure.py
     Action.HOLDS_RETURNED,
     Action.INVOICE_CREDITED,
