@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.db import connection, transaction
@@ -10,6 +12,7 @@ from django.db.models import Model
 from django.utils import timezone
 
 from chatplatform import tenancy
+from chatplatform.testing.clients import Caller
 from chatplatform.testing.commands import result_of
 from conversations.models import Conversation, Feedback, Message
 from conversations.services.conversations import begin
@@ -218,6 +221,26 @@ def test_a_new_master_key_wraps_all_and_the_old_one_is_needed_no_more(jane: Cont
     forget_keys()
     with pytest.raises(MasterKeyMissing):
         Message.objects.get(pk=message.pk)
+
+
+@pytest.mark.processes
+def test_no_request_fails_while_keys_are_rotated(acme_api: Caller, committed: None) -> None:
+    """Each turn is of a contact who is new, so that keys are made all the while."""
+    keys = []
+
+    def chat(number: int) -> str:
+        said = f"Number {number}"
+        conversation = acme_api.begin(end_user=f"r-{uuid4()}")
+        acme_api.ask(conversation, said)
+        acme_api.ask(conversation, said)
+        return str(acme_api.get(f"/conversations/{conversation}/messages").json()["results"][0]["content"])
+
+    with ThreadPoolExecutor(4) as pool:
+        told = [pool.submit(chat, number) for number in range(24)]
+        while not all(one.done() for one in told):
+            keys.append(result_of("rotate_keys", "--tenant", "acme")["rotated"]["acme"]["data_keys"])
+    assert [one.result() for one in told] == [f"Number {number}" for number in range(24)]
+    assert len(keys) > 1 and sum(keys) > 24
 
 
 def test_the_platforms_key_is_rotated_with_all(acme: TenantState) -> None:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import structlog
+from django.conf import settings
 from django.db import transaction
+from redis import Redis
+from redis.exceptions import RedisError
 
 from chatplatform import tenancy
 from chatplatform.api.problem import Code, Problem
@@ -15,6 +19,7 @@ from tenants.models import Tenant, TenantKey
 from tenants.services import members, provisioning
 from tenants.vocabulary import AuditAction, TenantStatus
 
+log = structlog.get_logger("tenants.lifecycle")
 KEPT = ["audit log, by id"]
 
 
@@ -51,7 +56,19 @@ def erase(slug: str) -> dict[str, Any]:
             )
     control.tenant_changed(tenant.id)
     keyring.drop(tenant.id)
+    _empty_valkey(tenant)
     return certificate
+
+
+def _empty_valkey(tenant: Tenant) -> None:
+    """Event logs, caches and counters; they would expire, the last after an hour."""
+    for url in {settings.CACHE_URL, settings.EVENT_LOG_URL, settings.RATE_LIMIT_URL}:
+        try:
+            with Redis.from_url(url, socket_timeout=5, socket_connect_timeout=2) as server:
+                for key in server.scan_iter(match=f"cp:{tenant.id}:*", count=1000):
+                    server.unlink(key)
+        except RedisError as error:
+            log.warning("valkey_not_emptied", slug=tenant.slug, error=type(error).__name__)
 
 
 def check_no_hold(tenant: Tenant) -> None:
