@@ -12,7 +12,7 @@ class TenantsConfig(AppConfig):
     def ready(self) -> None:
         from django.contrib.auth.signals import user_logged_in
 
-        from tenants import control, selectors
+        from tenants import control, keyring, secrets, selectors
         from tenants.audit import watching
         from tenants.auth import staff_proof
         from tenants.services import api_keys, signing_keys, token_issuers
@@ -26,6 +26,8 @@ class TenantsConfig(AppConfig):
 
         watching.watch()
         user_logged_in.connect(staff_proof.note_sign_in)
+        secrets.keys_from(keyring)
+        control.on("keys_dropped", keyring.dropped)
         control.on("tenant_changed", tenant_changed)
 
         def signing_keys_changed(message: dict[str, Any]) -> None:

@@ -193,6 +193,26 @@ AUDIT_ANCHOR_EVERY = env.decimal(
     "AUDIT_ANCHOR_EVERY", 60, meaning="Seconds after which it is done in any case"
 )
 
+# --- Encryption ------------------------------------------------------------------------------------------------
+MASTER_KEY = env.text(
+    "MASTER_KEY",
+    "",
+    secret=True,
+    shown="generated under DATA_DIR",
+    meaning="Wraps the keys that texts are sealed with; the same in all processes, and never in the database. "
+    "Without it they cannot be read",
+) or generated(DATA_DIR, "master_key")
+MASTER_OLD_KEYS = env.text(
+    "MASTER_OLD_KEYS",
+    secret=True,
+    meaning="Master keys, between spaces, that keys may still be wrapped under: see `rotate_keys --master`",
+)
+MASTER_KEY_SERVICE = env.text(
+    "MASTER_KEY_SERVICE",
+    "tenants.master_keys.FromSettings",
+    meaning="The class that wraps and unwraps with the master key; one of your own may ask a key management service",
+)
+
 # --- Celery ----------------------------------------------------------------------------------------------------
 WORKER_CAPACITY = env.number(
     "WORKER_CAPACITY", 2500, meaning="Replies that one worker process carries at once, all in one event loop"
@@ -242,6 +262,8 @@ CELERY_BEAT_SCHEDULE = {
     "ask-about-payments": {"task": "billing.ask_about_payments", "schedule": 86400},
     "follow-plans": {"task": "billing.follow_plans", "schedule": 3600},
     "expire-sign-ins": {"task": "tenants.expire_sign_ins", "schedule": 3600},
+    "expire-conversations": {"task": "conversations.expire_conversations", "schedule": 86400},
+    "index-words": {"task": "conversations.index_words", "schedule": 300, "options": {"expires": 300}},
     "return-dead-holds": {
         "task": "conversations.return_dead_holds",
         "schedule": 120,

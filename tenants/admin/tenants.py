@@ -92,7 +92,7 @@ class TenantAdmin(ModelAdmin):  # type: ignore[misc]
     list_per_page = 50
     actions = None
     fieldsets = (
-        (None, {"fields": ("name", "tier")}),
+        (None, {"fields": ("name", "tier", "encrypts", "retention_days", "legal_hold")}),
         (
             "How it is kept",
             {
@@ -139,7 +139,12 @@ class TenantAdmin(ModelAdmin):  # type: ignore[misc]
         return answer
 
     def save_model(self, request: HttpRequest, obj: Tenant, form: Any, change: bool) -> None:
-        profile.change(obj.ref, name=obj.name, tier=Tier(obj.tier))
+        profile.change(
+            obj.ref,
+            name=obj.name,
+            tier=Tier(obj.tier),
+            **{field: getattr(obj, field) for field in profile.KEPT},
+        )
 
     @column(description="Tenant", header=True, ordering="name")
     def shown_name(self, tenant: Tenant) -> list[str]:

@@ -4,6 +4,7 @@ from tenants.models.configuration import ConfigurationVersion
 from tenants.models.contact import Contact
 from tenants.models.idempotency import PlatformIdempotencyRecord, TenantIdempotencyRecord
 from tenants.models.isolation import IsolationReport
+from tenants.models.keys import DataKey, TenantKey
 from tenants.models.membership import MemberSession, Membership, SignInTries
 from tenants.models.sign_in import MemberIdentity, SecondFactor, SignInProvider
 from tenants.models.signing_key import SigningKey
@@ -17,6 +18,7 @@ __all__ = [
     "AuditHead",
     "ConfigurationVersion",
     "Contact",
+    "DataKey",
     "Domain",
     "IsolationReport",
     "MemberIdentity",
@@ -29,6 +31,7 @@ __all__ = [
     "SigningKey",
     "Tenant",
     "TenantIdempotencyRecord",
+    "TenantKey",
     "TokenIssuer",
     "User",
 ]

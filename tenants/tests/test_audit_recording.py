@@ -35,6 +35,7 @@ from tenants.services import (
     births,
     configuration,
     domains,
+    key_rotation,
     lifecycle,
     member_links,
     members,
@@ -155,6 +156,8 @@ DOING: dict[Action, Callable[[TenantState, pytest.MonkeyPatch], Any]] = {
         api_keys.create(tenant(acme), [Scope.CHAT])[0].public_id, timedelta(days=1)
     ),
     Action.SIGNING_KEYS_ROTATED: lambda acme, _: signing_keys.rotate(compromised=True),
+    Action.MASTER_KEY_ROTATED: lambda acme, _: key_rotation.rotate_master(print),
+    Action.DATA_KEYS_ROTATED: lambda acme, _: key_rotation.rotate_tenant(acme.ref, print),
     Action.ISSUER_REGISTERED: lambda acme, _: register_an_issuer(acme),
     Action.ISSUER_REMOVED: lambda acme, _: token_issuers.remove(acme.ref, register_an_issuer(acme).id),
     Action.KEY_REVOKED: lambda acme, _: revoke(acme),
@@ -212,6 +215,11 @@ DOING: dict[Action, Callable[[TenantState, pytest.MonkeyPatch], Any]] = {
 
 # Shown where they happen: in billing/tests, test_audit.py for the most part.
 ELSEWHERE = {
+    Action.CONVERSATIONS_EXPIRED,  # conversations/tests/test_retention.py
+    Action.TENANT_EXPORTED,  # conversations/tests/test_archives.py
+    Action.TENANT_IMPORTED,
+    Action.CONTACT_EXPORTED,
+    Action.CONTACT_ERASED,  # conversations/tests/test_erasure.py
     Action.HOLDS_RETURNED,
     Action.INVOICE_CREDITED,
     Action.INVOICE_ISSUED,
