@@ -42,6 +42,8 @@ lint: $(VENV)/.installed-dev ## Check style, types, imports, templates and migra
 	$(BIN)/djlint templates --quiet --lint
 	$(LINT)/python manage.py makemigrations --check --dry-run
 	$(LINT)/python manage.py check
+	DJANGO_SECRET_KEY=a-key-for-lint-that-is-as-long-as-one-of-a-deployment PUBLIC_SCHEME=https \
+		$(BIN)/python manage.py check --deploy --fail-level WARNING
 	$(BIN)/python -m chatplatform.management.document --check
 
 docs: $(VENV)/.installed ## Write docs/settings.md and docs/commands.md anew, out of the code

@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
+from contextlib import contextmanager
+from contextvars import ContextVar, copy_context
 from dataclasses import asdict
 from functools import cache
 from typing import Any, ParamSpec, TypeVar
@@ -91,6 +92,9 @@ def enqueue(task: str, *args: Any, tenant: TenantRef | None = None, request: str
     kwargs: dict[str, Any] = {"request": request}
     if tenant:
         kwargs["tenant"] = {**asdict(tenant), "id": str(tenant.id)}
+    if (take := _taken_by.get()) is not None:
+        take(task, args, kwargs)
+        return True
     if time.monotonic() < _broker_away_until:
         return False
     try:
@@ -101,6 +105,16 @@ def enqueue(task: str, *args: Any, tenant: TenantRef | None = None, request: str
         log.warning("job_not_sent", task=task, error=type(error).__name__)
         return False
     return True
+
+
+@contextmanager
+def taken_by(take: Callable[[str, tuple[Any, ...], dict[str, Any]], None]) -> Iterator[None]:
+    """What is enqueued inside goes to `take(name, args, kwargs)` and not to the broker."""
+    token = _taken_by.set(take)
+    try:
+        yield
+    finally:
+        _taken_by.reset(token)
 
 
 def are_waiting() -> bool:
@@ -161,6 +175,9 @@ def close_connections() -> None:
             connection.close()
 
 
+_taken_by: ContextVar[Callable[[str, tuple[Any, ...], dict[str, Any]], None] | None] = ContextVar(
+    "chatplatform_jobs_taken_by", default=None
+)
 _pool: Any = None
 _have_declared: WeakSet[Any] = WeakSet()  # producers that have told the broker of the queue
 _broker_away_until = 0.0  # on the monotonic clock

@@ -11,11 +11,11 @@ import http.client
 import ipaddress
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Event, Timer
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 # Addresses that carry an IPv4 address, which a translator on the way may turn into one of our own network.
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
@@ -67,8 +67,17 @@ def target_of(url: str, *, allow_private: bool = False) -> Target:
     return Target(parts.scheme, host, port or PORTS[parts.scheme], path)
 
 
-def fetch(url: str, *, allow_private: bool = False, seconds: float = 3.0, largest: int = 200_000) -> bytes:
-    """The body of a GET that is answered with 200. `seconds` are for the exchange; looking the name up may take longer.
+def fetch(
+    url: str,
+    *,
+    form: Mapping[str, str] | None = None,
+    headers: Mapping[str, str] | None = None,
+    allow_private: bool = False,
+    seconds: float = 3.0,
+    largest: int = 200_000,
+) -> bytes:
+    """The body of a GET, or of a POST of this form, that is answered with 200. `seconds` are for the exchange; looking
+    the name up may take longer.
 
     Raises FetchFailed.
     """
@@ -76,7 +85,7 @@ def fetch(url: str, *, allow_private: bool = False, seconds: float = 3.0, larges
     addresses = _addresses(target, allow_private)
     try:
         with _connected(target, addresses, seconds) as connection:
-            return _body(connection, target, largest)
+            return _body(connection, target, form, headers or {}, largest)
     except TimeoutError as error:
         raise FetchFailed(f"No answer within {seconds:g} s.") from error
     except ssl.SSLError as error:
@@ -156,13 +165,26 @@ def _first_that_answers(addresses: Places, port: int, seconds: float) -> socket.
     raise failure
 
 
-def _body(connection: socket.socket, target: Target, largest: int) -> bytes:
+def _body(
+    connection: socket.socket,
+    target: Target,
+    form: Mapping[str, str] | None,
+    headers: Mapping[str, str],
+    largest: int,
+) -> bytes:
     client = http.client.HTTPConnection(target.host, target.port)
     client.sock = connection  # so that it makes no connection of its own
     client.request(
-        "GET",
+        "GET" if form is None else "POST",
         target.path,
-        headers={"Host": target.netloc, "Accept": "application/json", "Accept-Encoding": "identity"},
+        None if form is None else urlencode(form),
+        {
+            "Host": target.netloc,
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",
+            **({} if form is None else {"Content-Type": "application/x-www-form-urlencoded"}),
+            **headers,
+        },
     )
     answer = client.getresponse()
     if answer.status != 200:

@@ -18,6 +18,7 @@ urlpatterns = [
     path("admin/conversations/", include("conversations.staff.urls")),
     path("admin/spending/", include("billing.staff.urls")),
     path("admin/spending/", include("conversations.staff.urls_spending")),
+    path("admin/second-factor/", include("tenants.admin.second_factor")),
     path("admin/", admin.site.urls),
     path("api/v1/", include(urls_api)),
     *urls_api.probes,

@@ -9,7 +9,7 @@ from celery.exceptions import Reject
 
 from chatplatform import jobs
 from chatplatform.jobs import PlatformTask, TenantTask
-from conversations.services import conversations, generation, holds, reconciler
+from conversations.services import conversations, generation, holds, reconciler, retention, words
 
 
 @shared_task(name="conversations.generate_reply", base=TenantTask)
@@ -35,6 +35,18 @@ def mail_escalation(conversation_id: str) -> None:
 def return_dead_holds() -> None:
     """Give back what dead attempts hold of budgets."""
     holds.return_all_dead()
+
+
+@shared_task(name="conversations.index_words", base=PlatformTask)
+def index_words() -> None:
+    """Let staff find what was said lately."""
+    words.catch_up_everywhere()
+
+
+@shared_task(name="conversations.expire_conversations", base=PlatformTask)
+def expire_conversations() -> None:
+    """Delete what tenants do not keep any longer."""
+    retention.expire_everywhere()
 
 
 jobs.on_loop_start(reconciler.keep_reconciling)  # in every worker, not as a job of beat's

@@ -13,6 +13,7 @@ admin=$(random 24) application=$(random 24) valkey=$(random 24)
 cat > "$file.new" <<END
 DJANGO_SECRET_KEY=$(random 48)
 AUDIT_SECRET=$(random 48)
+MASTER_KEY=$(random 48)
 POSTGRES_ADMIN_PASSWORD=$admin
 POSTGRES_APPLICATION_PASSWORD=$application
 VALKEY_PASSWORD=$valkey

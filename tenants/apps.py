@@ -10,8 +10,11 @@ class TenantsConfig(AppConfig):
     name = "tenants"
 
     def ready(self) -> None:
-        from tenants import control, selectors
+        from django.contrib.auth.signals import user_logged_in
+
+        from tenants import control, keyring, secrets, selectors
         from tenants.audit import watching
+        from tenants.auth import staff_proof
         from tenants.services import api_keys, signing_keys, token_issuers
 
         def tenant_changed(message: dict[str, Any]) -> None:
@@ -22,6 +25,9 @@ class TenantsConfig(AppConfig):
             api_keys.forget(message["public_id"])
 
         watching.watch()
+        user_logged_in.connect(staff_proof.note_sign_in)
+        secrets.keys_from(keyring)
+        control.on("keys_dropped", keyring.dropped)
         control.on("tenant_changed", tenant_changed)
 
         def signing_keys_changed(message: dict[str, Any]) -> None:

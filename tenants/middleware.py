@@ -20,6 +20,7 @@ from chatplatform.api import views as answers
 from chatplatform.api.problem import Code, Problem
 from chatplatform.observability.context import acting
 from tenants import selectors
+from tenants.auth.staff_proof import AskForSecondFactor
 from tenants.models import Tenant
 from tenants.selectors import TenantState
 from tenants.vocabulary import ActorKind, TenantStatus
@@ -106,7 +107,7 @@ class StaffSession:
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
         chain: Any = get_response
-        for layer in (MessageMiddleware, AuthenticationMiddleware, SessionMiddleware):
+        for layer in (MessageMiddleware, AskForSecondFactor, AuthenticationMiddleware, SessionMiddleware):
             chain = layer(chain)
         self.with_session: GetResponse = chain
         markcoroutinefunction(self)

@@ -1,63 +1,95 @@
-"""How text is sealed before it is stored. One door, so that a cipher can come without touching a table.
+"""How text is sealed before it is stored, and opened again. One door for everything that people wrote.
 
-What is stored always says which key sealed it: `<version byte><length of key id><key id><payload>`. Until keys
-exist the key id is "null" and the payload is the plain text: the row itself says that it is not encrypted.
+What is stored says which key sealed it:
+
+    <2><16 bytes: id of the key><12 bytes: nonce><AES-256-GCM of the text, with its tag>
+    <1><4>null<the text>                        in the clear, and it says so
+
+Bound to what is sealed (as associated data) are the tenant, the column and the row: a value that somebody has moved to
+another row, column or tenant is not opened. The keys come from `tenants.keyring`.
 """
 
 from __future__ import annotations
 
+import os
 from typing import Protocol
+from uuid import UUID
 
-VERSION = 1
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from chatplatform import tenancy
+
+IN_THE_CLEAR = b"\x01\x04null"
+NONCE = 12  # bytes
+HEADER = 1 + 16 + NONCE
+OVERHEAD = HEADER + 16  # bytes that a sealed text is longer
 
 
-class Cipher(Protocol):
-    """Seals and opens bytes under keys that it names."""
+class Keyring(Protocol):
+    """Where keys come from, in the current context."""
 
-    key_id: str
+    def to_seal(self, owner: UUID | None) -> tuple[bytes, AESGCM] | None:
+        """The id (16 bytes) and the key for texts of this contact, or of nobody in particular; None if the tenant
+        keeps its texts in the clear. Raises UnknownKey: the contact is erased."""
 
-    def seal(self, plain: bytes) -> bytes: ...
-
-    def open(self, payload: bytes) -> bytes: ...
-
-
-class NullCipher:
-    """Seals nothing, and says so by its key id."""
-
-    key_id = "null"
-
-    def seal(self, plain: bytes) -> bytes:
-        return plain
-
-    def open(self, payload: bytes) -> bytes:
-        return payload
+    def to_open(self, key_id: bytes) -> AESGCM:
+        """The key with this id. Raises UnknownKey."""
 
 
 class UnknownKey(LookupError):
-    """Stored text was sealed under a key that is not here any more (erased) or not yet."""
+    """Text was sealed under a key that is not here any more (erased), or is to be for somebody who is erased."""
 
 
-_current: Cipher = NullCipher()
-_ciphers: dict[str, Cipher] = {_current.key_id: _current}
+class Tampered(ValueError):
+    """Stored text was changed, or is not where it was written."""
 
 
-def seal(text: str) -> bytes:
-    """What to store for a text."""
-    key_id = _current.key_id.encode()
-    return bytes([VERSION, len(key_id)]) + key_id + _current.seal(text.encode())
+_keyring: Keyring | None = None
 
 
-def open_sealed(stored: bytes) -> str:
-    """The text that was sealed. Raises UnknownKey, or ValueError if this was never sealed by us."""
-    key_id = sealed_with(stored)
-    cipher = _ciphers.get(key_id)
-    if cipher is None:
-        raise UnknownKey(key_id)
-    return cipher.open(stored[2 + len(key_id.encode()) :]).decode()
+def keys_from(keyring: Keyring) -> None:
+    """Have keys looked up there."""
+    global _keyring
+    _keyring = keyring
 
 
-def sealed_with(stored: bytes) -> str:
-    """The id of the key that sealed this."""
-    if len(stored) < 2 or stored[0] != VERSION:
+def seal(text: str, column: bytes, row: object, owner: UUID | None) -> bytes:
+    """What to store for a text in this column (`table.column`) of this row. Raises UnknownKey."""
+    if not text or (found := _keys().to_seal(owner)) is None:
+        return IN_THE_CLEAR + text.encode()
+    key_id, key = found
+    nonce = os.urandom(NONCE)
+    return b"".join((b"\x02", key_id, nonce, key.encrypt(nonce, text.encode(), _bound_to(column, row))))
+
+
+def open_sealed(stored: bytes, column: bytes, row: object) -> str:
+    """The text that was stored there. Raises UnknownKey, Tampered, or ValueError if it was never sealed by us."""
+    if stored[:1] != b"\x02":
+        sealed_with(stored)
+        return stored[len(IN_THE_CLEAR) :].decode()
+    key = _keys().to_open(stored[1:17])
+    try:
+        return key.decrypt(stored[17:HEADER], stored[HEADER:], _bound_to(column, row)).decode()
+    except InvalidTag:
+        raise Tampered(f"{column.decode()} of {row} was changed or moved.") from None
+
+
+def sealed_with(stored: bytes) -> UUID | None:
+    """The id of the key that sealed this; None if it is in the clear. Raises ValueError: it was never sealed by us."""
+    if stored[:1] == b"\x02" and len(stored) >= OVERHEAD:
+        return UUID(bytes=stored[1:17])
+    if not stored.startswith(IN_THE_CLEAR):
         raise ValueError("This was not stored by chatplatform's text field.")
-    return stored[2 : 2 + stored[1]].decode()
+    return None
+
+
+def _keys() -> Keyring:
+    assert _keyring is not None, "set when the tenants app is ready"
+    return _keyring
+
+
+def _bound_to(column: bytes, row: object) -> bytes:
+    tenant = tenancy.current_scope().tenant
+    of = tenant.id.bytes if tenant else b"platform"
+    return b"\0".join((of, column, str(row).encode()))

@@ -37,6 +37,7 @@ class TenantState:
     status: str
     configuration: ConfigurationVersion
     terms: Terms
+    encrypts: bool = True
 
 
 _terms_of: Callable[[Tenant], Terms] | None = None
@@ -86,7 +87,9 @@ def _load(tenant_id: UUID) -> TenantState:
         configuration = ConfigurationVersion.objects.filter(tenant=tenant).order_by("-number").first()
         terms = _terms_of(tenant) if _terms_of else Terms(tier=tenant.tier)
     assert configuration is not None, "a tenant is created with its first configuration"
-    found = TenantState(tenant.ref, tenant.name, terms.tier, tenant.status, configuration, terms)
+    found = TenantState(
+        tenant.ref, tenant.name, terms.tier, tenant.status, configuration, terms, tenant.encrypts
+    )
     with _lock:
         _states[tenant_id] = found
     return found

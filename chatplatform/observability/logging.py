@@ -14,6 +14,7 @@ import structlog
 
 from chatplatform import tenancy
 from chatplatform.observability.context import request_id
+from chatplatform.observability.secrets import hidden
 
 NOISY = (
     # What is said of every request, frame and job: our own lines say it once.
@@ -38,6 +39,11 @@ def add_context(logger: Any, name: str, event: dict[str, Any]) -> dict[str, Any]
     if scope and scope.tenant:
         event.setdefault("tenant", scope.tenant.slug)
     return event
+
+
+def hide_secrets(logger: Any, name: str, line: Any) -> str:
+    """The last of all, whatever the line was made of."""
+    return hidden(line)
 
 
 def configure(config: dict[str, str]) -> None:
@@ -69,7 +75,7 @@ def configure(config: dict[str, str]) -> None:
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer, hide_secrets],
         )
     )
     root = logging.getLogger()

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import sentry_sdk
 from django.conf import settings
+
+from chatplatform.observability.secrets import hidden_in
 
 
 def start() -> None:
@@ -17,4 +21,30 @@ def start() -> None:
         max_request_body_size="never",
         include_local_variables=False,  # prompts and keys stand in them
         max_breadcrumbs=20,
+        before_send=cleaned,
+        before_breadcrumb=shortened,
     )
+
+
+def cleaned(event: Any, hint: Any) -> Any:
+    """A report without what a request carries beyond its method and path, and without secrets."""
+    request = event.get("request", {})
+    event["request"] = {name: request[name] for name in ("method", "url") if name in request}
+    event.pop("extra", None)
+    if "logentry" in event:
+        event["logentry"] = {"message": _named(hint) or str(event["logentry"].get("message", ""))}
+    for exception in event.get("exception", {}).get("values", ()):
+        # What follows in a database's error names the values that it is about.
+        exception["value"] = str(exception.get("value", "")).partition("\n")[0]
+    return hidden_in(event)
+
+
+def shortened(crumb: Any, hint: Any) -> Any:
+    """Of what was logged before, the names of our own events: others' words may have anything in them."""
+    return {**crumb, "message": _named(hint), "data": {}}
+
+
+def _named(hint: Any) -> str:
+    """The name of an event of ours, whose other fields (a traceback, say) are left out."""
+    said = getattr((hint or {}).get("log_record"), "msg", None)
+    return str(said.get("event", "")) if isinstance(said, dict) else ""

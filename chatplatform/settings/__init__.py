@@ -6,6 +6,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from chatplatform.embedded import locations
+from chatplatform.observability.secrets import hide
 from chatplatform.settings import env
 from chatplatform.settings.console import FORMAT_MODULE_PATH as FORMAT_MODULE_PATH
 from chatplatform.settings.console import UNFOLD as UNFOLD
@@ -192,6 +193,26 @@ AUDIT_ANCHOR_EVERY = env.decimal(
     "AUDIT_ANCHOR_EVERY", 60, meaning="Seconds after which it is done in any case"
 )
 
+# --- Encryption ------------------------------------------------------------------------------------------------
+MASTER_KEY = env.text(
+    "MASTER_KEY",
+    "",
+    secret=True,
+    shown="generated under DATA_DIR",
+    meaning="Wraps the keys that texts are sealed with; the same in all processes, and never in the database. "
+    "Without it they cannot be read",
+) or generated(DATA_DIR, "master_key")
+MASTER_OLD_KEYS = env.text(
+    "MASTER_OLD_KEYS",
+    secret=True,
+    meaning="Master keys, between spaces, that keys may still be wrapped under: see `rotate_keys --master`",
+)
+MASTER_KEY_SERVICE = env.text(
+    "MASTER_KEY_SERVICE",
+    "tenants.master_keys.FromSettings",
+    meaning="The class that wraps and unwraps with the master key; one of your own may ask a key management service",
+)
+
 # --- Celery ----------------------------------------------------------------------------------------------------
 WORKER_CAPACITY = env.number(
     "WORKER_CAPACITY", 2500, meaning="Replies that one worker process carries at once, all in one event loop"
@@ -241,6 +262,8 @@ CELERY_BEAT_SCHEDULE = {
     "ask-about-payments": {"task": "billing.ask_about_payments", "schedule": 86400},
     "follow-plans": {"task": "billing.follow_plans", "schedule": 3600},
     "expire-sign-ins": {"task": "tenants.expire_sign_ins", "schedule": 3600},
+    "expire-conversations": {"task": "conversations.expire_conversations", "schedule": 86400},
+    "index-words": {"task": "conversations.index_words", "schedule": 300, "options": {"expires": 300}},
     "return-dead-holds": {
         "task": "conversations.return_dead_holds",
         "schedule": 120,
@@ -360,13 +383,17 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "chatplatform.observability.middleware.request_context",
     "servestatic.middleware.ServeStaticMiddleware",
-    "tenants.middleware.resolve_host",
     "chatplatform.security.secure_headers",
+    "tenants.middleware.resolve_host",
     "tenants.middleware.StaffSession",
     "chatplatform.security.CsrfForPages",
 ]
-# tenants.middleware.StaffSession carries the three that the admin looks for, chatplatform.security the one for CSRF.
-SILENCED_SYSTEM_CHECKS = ["admin.E408", "admin.E409", "admin.E410", "security.W003"]
+# tenants.middleware.StaffSession carries the three that the admin looks for, chatplatform.security the one for CSRF and
+# what Django's middleware of the same name and its one against frames would say.
+SILENCED_SYSTEM_CHECKS = [
+    *("admin.E408", "admin.E409", "admin.E410"),
+    *("security.W001", "security.W002", "security.W003"),
+]
 ROOT_URLCONF = "chatplatform.urls"
 ASGI_APPLICATION = "chatplatform.asgi.application"
 AUTH_USER_MODEL = "tenants.User"
@@ -401,6 +428,11 @@ SIGN_IN_TRIES_PER_ADDRESS = env.number(
 )
 SIGN_IN_WINDOW = env.number(
     "SIGN_IN_WINDOW", 900, meaning="Seconds after the first try until the tries begin anew"
+)
+STAFF_NEED_SECOND_FACTOR = env.flag(
+    "STAFF_NEED_SECOND_FACTOR",
+    False,
+    meaning="Staff without a passkey or an app have to add one at the next sign-in; who has one is asked for it anyway",
 )
 PROXIES = env.number(
     "PROXIES",
@@ -452,6 +484,10 @@ SPECTACULAR_SETTINGS = {
     "SERVE_PERMISSIONS": [],
     "SCHEMA_PATH_PREFIX": "/api/v1",
     "COMPONENT_SPLIT_REQUEST": True,
+    "ENUM_NAME_OVERRIDES": {
+        "DocumentKind": "billing.vocabulary.DocumentKind",
+        "LineKind": "billing.vocabulary.LineKind",
+    },
 }
 
 # --- Payments --------------------------------------------------------------------------------------------------
@@ -480,6 +516,7 @@ EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = unquote(_mail.username or ""), unquote(_m
 EMAIL_USE_SSL, EMAIL_USE_TLS = _mail.scheme == "smtps", _mail.scheme == "smtp+tls"
 EMAIL_TIMEOUT = 10
 SENTRY_DSN = env.text("SENTRY_DSN", secret=True, meaning="Error reports; unset = off")
+hide({SECRET_KEY, AUDIT_SECRET, *(one for secret in env.secrets for one in secret.split())})
 LOG_LEVEL = env.text("LOG_LEVEL", "INFO", meaning="Least level that is logged")
 LOG_FORMAT = env.text("LOG_FORMAT", "json", meaning="`json` (one object a line) or `console`")
 LOGGING_CONFIG = "chatplatform.observability.logging.configure"

@@ -47,6 +47,12 @@ UNFOLD = {
         lambda request: static("staff/conversations.css"),
         lambda request: static("staff/billing.css"),
     ],
+    "ACCOUNT": {
+        "navigation": [
+            {"title": "Second factors", "link": reverse_lazy("staff-second-factors")},
+            {"title": "Change password", "link": reverse_lazy("admin:password_change")},
+        ],
+    },
     "LOGIN": {"form": "tenants.auth.staff_form.SignInForm"},
     "DASHBOARD_CALLBACK": "conversations.staff.dashboard.fill",
     "BORDER_RADIUS": "8px",
@@ -159,6 +165,12 @@ UNFOLD = {
                         "history",
                         "admin:tenants_auditentry_changelist",
                         "tenants.view_auditentry",
+                    ),
+                    _item(
+                        "Isolation",
+                        "verified_user",
+                        "admin:tenants_isolationreport_changelist",
+                        "tenants.view_isolationreport",
                     ),
                 ],
             },

@@ -31,6 +31,7 @@ class Variable:
 
 
 declared: dict[str, Variable] = {}
+secrets: set[str] = set()  # the values of those that are secret
 
 
 def text(
@@ -95,6 +96,8 @@ def _read(
     raw = os.environ.get(name)
     if secret and not raw and (file := os.environ.get(f"{name}_FILE")):
         raw = _from_file(name, file)
+    if secret and raw:
+        secrets.add(raw)
     if raw is None or (raw == "" and kind != "text"):
         return default
     try:

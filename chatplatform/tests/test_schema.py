@@ -31,6 +31,7 @@ CALLS = {
     "/api/v1/tenants": {"post"},
     "/api/v1/tenants/{slug}": {"get"},
     "/api/v1/tenants/{slug}/usage": {"get"},
+    "/api/v1/tenants/{slug}/contacts/{contact}": {"delete"},
     "/api/v1/usage/daily": {"get"},
     "/api/v1/invoices": {"get"},
     "/api/v1/invoices/{invoice_id}": {"get"},

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from conversations.api import messages, usage, views
+from conversations.api import contacts, messages, usage, views
 
 ONE = "conversations/<uuid:conversation_id>"
 
@@ -18,5 +18,6 @@ urlpatterns = [
     path(f"{ONE}/resolve", views.Resolve.as_view(), name="resolve"),
     path(f"{ONE}/escalate", views.Escalate.as_view(), name="escalate"),
     path("tenants/<slug:slug>/usage", usage.Usage.as_view(), name="tenant-usage"),
+    path("tenants/<slug:slug>/contacts/<path:contact>", contacts.OneContact.as_view(), name="tenant-contact"),
     path("ws-tickets", views.Tickets.as_view(), name="ws-tickets"),
 ]

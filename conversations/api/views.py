@@ -59,7 +59,7 @@ class Conversations(ChatView):
                 raise Problem(Code.NOT_AUTHENTICATED)
         return Response(selectors.conversation_as_json(conversations.begin(**values)), status=201)
 
-    @extend_schema(parameters=PAGE, responses=serializers.ConversationPage)
+    @extend_schema(operation_id="conversations_list", parameters=PAGE, responses=serializers.ConversationPage)
     def get(self, request: Request) -> Response:
         """List conversations, the newest first; an end user sees its own."""
         rows = Conversation.objects.select_related("contact")

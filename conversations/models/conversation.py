@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 
@@ -39,6 +41,11 @@ class Conversation(TenantModel):
     def __str__(self) -> str:
         return str(self.id)
 
+    @property
+    def key_owner(self) -> UUID | None:
+        """Whose key seals its texts."""
+        return self.contact_id
+
 
 class Message(TenantModel):
     """One thing said. Version 7 ids keep the order; an assistant's message has the id of its reply."""
@@ -59,6 +66,23 @@ class Message(TenantModel):
     def __str__(self) -> str:
         return f"{self.role} {self.id}"
 
+    @classmethod
+    def sealed(cls, text: str, id: UUID, owner: UUID | None) -> bytes:
+        """The text of this message, of this contact, as it is stored. For statements that are written out."""
+        field: SealedTextField = cls._meta.get_field("content")  # type: ignore[assignment]
+        return field.sealed(text, id, owner)
+
+    @classmethod
+    def opened(cls, stored: bytes, id: UUID) -> str:
+        """What such a statement has read."""
+        field: SealedTextField = cls._meta.get_field("content")  # type: ignore[assignment]
+        return field.opened(bytes(stored), id)
+
+    @property
+    def key_owner(self) -> UUID | None:
+        """Whose key seals its text."""
+        return self.conversation.key_owner
+
 
 class Feedback(TenantModel):
     """A thumb on an assistant's message; a later one replaces it."""
@@ -70,3 +94,8 @@ class Feedback(TenantModel):
 
     def __str__(self) -> str:
         return self.rating
+
+    @property
+    def key_owner(self) -> UUID | None:
+        """Whose key seals its comment."""
+        return self.message.key_owner

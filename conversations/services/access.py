@@ -12,6 +12,7 @@ from conversations.models import Conversation, Message, Reply
 from conversations.prompts.build import HISTORY_MESSAGES
 from conversations.vocabulary import Role
 from tenants.auth.principal import Principal
+from tenants.secrets import OVERHEAD
 
 NO_CONVERSATION = "There is no such conversation."
 # Of what was said before, the prompt of the next reply has the newest messages: their lengths, sealed as they are.
@@ -64,13 +65,15 @@ def speaking_in(principal: Principal, conversation_id: UUID) -> Speaking:
     if not rows:
         raise Problem(Code.NOT_FOUND, NO_CONVERSATION)
     model, contact_id, sealed, messages, length, knows = rows[0]
-    return Speaking(model, contact_id, _opened(sealed), messages, int(length), knows)
+    # Sealing makes each longer.
+    said = max(0, int(length) - OVERHEAD * messages)
+    return Speaking(model, contact_id, _opened(sealed, conversation_id), messages, said, knows)
 
 
-def _opened(sealed: Any) -> str | None:
+def _opened(sealed: Any, conversation_id: UUID) -> str | None:
     """A conversation's own instructions, which few have."""
     field: Any = Conversation._meta.get_field("system_prompt")
-    return None if sealed is None else field.from_db_value(sealed, None, None)
+    return None if sealed is None else field.opened(bytes(sealed), conversation_id)
 
 
 def access_reply(conversation: Conversation, reply_id: UUID) -> Reply:

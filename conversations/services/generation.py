@@ -42,7 +42,7 @@ async def generate(reply_id: UUID) -> bool:
         return True
     reply = begun.reply
     writer = ReplyWriter(reply.conversation_id, reply_id, reply.attempt)
-    with holding(reply_id, writer) as hold:
+    with holding(reply_id, writer, reply.conversation.contact_id) as hold:
         if begun.cancelled:
             hold.stop(Stop.CANCELLED)
         outcome = await _attempt(begun, writer, hold)
@@ -79,7 +79,7 @@ async def _leave(reply: Reply, writer: ReplyWriter, hold: Hold, outcome: Outcome
     try:
         # If it was the database that failed, the lease runs out: that paces the attempts, and counts them.
         if hold.stopped is Stop.HANDED_BACK and not superseded:
-            await jobs.in_thread(statements.hand_back, reply.pk, reply.attempt, writer.text)
+            await jobs.in_thread(statements.hand_back, reply, writer.text)
             log.info("reply_handed_back", reply=str(reply.pk), attempt=reply.attempt)
             return False
     finally:

@@ -40,8 +40,8 @@ class Stop(enum.Enum):
 class Hold:
     """One reply that this worker is at. `asking` is what is cancelled when it must stop."""
 
-    def __init__(self, writer: ReplyWriter) -> None:
-        self.writer, self.tenant = writer, tenancy.current_tenant()
+    def __init__(self, writer: ReplyWriter, contact: UUID | None) -> None:
+        self.writer, self.tenant, self.contact = writer, tenancy.current_tenant(), contact
         self.stopped: Stop | None = None
         self.asking: asyncio.Task[Outcome] | None = None
         self.kept = ""  # the text that PostgreSQL has
@@ -60,11 +60,11 @@ _stopping = False
 
 
 @contextmanager
-def holding(reply_id: UUID, writer: ReplyWriter) -> Iterator[Hold]:
+def holding(reply_id: UUID, writer: ReplyWriter, contact: UUID | None) -> Iterator[Hold]:
     """Have this reply's lease renewed, and its text kept, inside the block."""
     if old := _holds.get(reply_id):  # this process was paused for longer than its lease
         old.stop(Stop.LOST)
-    hold = _holds[reply_id] = Hold(writer)
+    hold = _holds[reply_id] = Hold(writer, contact)
     if _stopping:
         hold.stop(Stop.HANDED_BACK)
     try:
@@ -107,10 +107,10 @@ async def keep_texts() -> None:
     """Runs for ever: every few seconds the texts so far go to PostgreSQL, a tenant's in one statement."""
     while True:
         await asyncio.sleep(CHECKPOINT_EVERY)
-        changed: dict[TenantRef, list[tuple[UUID, int, str]]] = defaultdict(list)
+        changed: dict[TenantRef, list[tuple[UUID, int, str, UUID | None]]] = defaultdict(list)
         for reply_id, hold in _holds.items():
             if hold.writer.safe_to_keep and (text := hold.writer.text) != hold.kept:
-                changed[hold.tenant].append((reply_id, hold.writer.attempt, text))
+                changed[hold.tenant].append((reply_id, hold.writer.attempt, text, hold.contact))
                 hold.kept = text
         for tenant, texts in changed.items():
             try:

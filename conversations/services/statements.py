@@ -47,19 +47,20 @@ WITH locked AS MATERIALIZED (
 SELECT begun.user_message_id, begun.conversation_id, begun.status, begun.attempt, begun.options,
     begun.created_at, begun.started_at,
     conversation.model, conversation.fallback_model, conversation.temperature, conversation.system_prompt,
-    conversation.contact_id, said.roles, said.contents, begun.cancel_requested,
+    conversation.contact_id, said.ids, said.roles, said.contents, begun.cancel_requested,
     EXISTS (SELECT FROM conversations_chunk), hold.usd, hold.tokens
 FROM begun
 LEFT JOIN billing_hold AS hold ON hold.reply = %(reply)s AND hold.attempt = begun.attempt
 JOIN conversations_conversation AS conversation ON conversation.id = begun.conversation_id
 CROSS JOIN LATERAL (
-    SELECT array_agg(newest.role ORDER BY newest.id), array_agg(newest.content ORDER BY newest.id)
+    SELECT array_agg(newest.id ORDER BY newest.id), array_agg(newest.role ORDER BY newest.id),
+        array_agg(newest.content ORDER BY newest.id)
     FROM (
         SELECT id, role, content FROM conversations_message
         WHERE conversation_id = begun.conversation_id AND id <= begun.user_message_id
         ORDER BY id DESC LIMIT 20
     ) AS newest
-) AS said (roles, contents)
+) AS said (ids, roles, contents)
 """)
 OF_REPLY = ("user_message_id", "conversation_id", "status", "attempt", "options", "created_at", "started_at")
 OF_CONVERSATION = ("model", "fallback_model", "temperature", "system_prompt", "contact_id")
@@ -140,14 +141,16 @@ def begin(reply_id: UUID, holder: str) -> Begun | None:
     if row[OF_REPLY.index("attempt")] > 1:
         _keep_received(reply_id, row[OF_REPLY.index("attempt")])
     split = len(OF_REPLY) + len(OF_CONVERSATION)
-    roles, contents, cancelled, knows, usd, tokens = row[split:]
-    conversation = _instance(Conversation, OF_CONVERSATION, row[len(OF_REPLY) : split])
+    ids, roles, contents, cancelled, knows, usd, tokens = row[split:]
     reply = _instance(Reply, OF_REPLY, row[: len(OF_REPLY)])
-    reply.message_id, conversation.pk, reply.conversation = reply_id, reply.conversation_id, conversation
+    conversation = _instance(
+        Conversation, ("id", *OF_CONVERSATION), (reply.conversation_id, *row[len(OF_REPLY) : split])
+    )
+    reply.message_id, reply.conversation = reply_id, conversation
     said = [
         ChatMessage("user" if role == "user" else "assistant", content)
-        for role, content in zip(roles, _read(Message, "content", contents), strict=True)
-        if content
+        for id, role, stored in zip(ids, roles, contents, strict=True)
+        if (content := Message.opened(stored, id))
     ]
     held = NOTHING if usd is None else Amount(usd, tokens)
     return Begun(reply, said, cancelled, knows, held)
@@ -172,20 +175,22 @@ def settle(reply: Reply, content: str, account: Account, entries: Sequence[Row] 
     values = _as_stored(reply, SETTLED)
     values |= {"message_id": reply.pk, "attempt": reply.attempt, "seconds": settings.LEASE_SECONDS}
     values |= budgets.settle_values(account, entries)
-    rows = _rows(SETTLE, {**values, "content": _sealed(content)})
+    sealed = Message.sealed(content, reply.pk, account.contact)
+    rows = _rows(SETTLE, {**values, "content": sealed})
     return Settled(*rows[0][1:]) if rows else None
 
 
-def checkpoint(texts: Collection[tuple[UUID, int, str]]) -> None:
-    """Keep the texts so far, each (reply id, attempt, text), of replies of the current tenant."""
-    replies, attempts, contents = zip(*texts, strict=True)
-    sealed = [_sealed(content) for content in contents]
+def checkpoint(texts: Collection[tuple[UUID, int, str, UUID | None]]) -> None:
+    """Keep the texts so far, each (reply id, attempt, text, contact), of replies of the current tenant."""
+    replies, attempts, contents, contacts = zip(*texts, strict=True)
+    sealed = [Message.sealed(*one) for one in zip(contents, replies, contacts, strict=True)]
     _rows(CHECKPOINT, {"replies": list(replies), "attempts": list(attempts), "contents": sealed})
 
 
-def hand_back(reply_id: UUID, attempt: int, content: str) -> None:
+def hand_back(reply: Reply, content: str) -> None:
     """Give the lease on a reply back, with the text so far kept, so that another worker may take it now."""
-    values = {"reply": reply_id, "attempt": attempt, "content": _sealed(content)}
+    sealed = Message.sealed(content, reply.pk, reply.conversation.contact_id)
+    values = {"reply": reply.pk, "attempt": reply.attempt, "content": sealed}
     _rows(HAND_BACK, values)
 
 
@@ -212,10 +217,6 @@ def _as_stored(instance: Model, names: Sequence[str]) -> dict[str, Any]:
     return {
         field.name: field.get_db_prep_save(getattr(instance, field.attname), connection) for field in fields
     }
-
-
-def _sealed(content: str) -> Any:
-    return Message._meta.get_field("content").get_db_prep_save(content, connections[_alias()])
 
 
 def _read(model: type[Model], name: str, values: Sequence[Any]) -> Sequence[Any]:

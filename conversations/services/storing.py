@@ -57,8 +57,8 @@ def store(
         "conversation": said.conversation_id,
         "said": said.id,
         "answer": answer.id,
-        "content": _sealed(said.content),
-        "nothing": _sealed(answer.content),
+        "content": Message.sealed(said.content, said.id, account.contact),
+        "nothing": Message.sealed(answer.content, answer.id, account.contact),
         "client_id": said.client_id,
         "options": Jsonb(options),
         **budgets.hold_values(account, amount, limits, held),
@@ -70,10 +70,6 @@ def store(
         if budgets.refused(error):
             raise OverBudget from error
         raise
-
-
-def _sealed(text: str) -> Any:
-    return Message._meta.get_field("content").get_db_prep_save(text, connection)
 
 
 @cache

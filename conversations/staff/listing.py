@@ -10,13 +10,11 @@ from uuid import UUID
 
 from django.db.models import Count, Max, Q, QuerySet
 
-from conversations.models import Conversation, Message
+from conversations.models import Conversation, Message, MessageWords
+from conversations.services import words
 from conversations.vocabulary import ConversationStatus, Role
 
 PAGE = 25
-# Texts are sealed one by one, so the database cannot search them: the newest are opened and read here.
-MOST_SCANNED = 2_000
-BATCH = 200
 FIRST_WORDS = 140
 COLOURS = {
     ConversationStatus.OPEN: "info",
@@ -38,11 +36,10 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """How far a search through what was said has looked."""
+    """What a search through what was said has looked at: how many messages, and how many are not indexed yet."""
 
-    messages: int = 0
-    back_to: datetime | None = None
-    complete: bool = True
+    messages: int
+    missing: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +71,7 @@ def listing(wanted: Wanted) -> Listing:
     conversations = _filtered(wanted)
     scan = None
     if wanted.q:
-        found, scan = _said(wanted.q, conversations)
+        found, scan = _said(wanted.q)
         conversations = conversations.filter(_named(wanted.q) | Q(id__in=found))
     page, older, newer = _page(conversations, wanted)
     channels = Conversation.objects.order_by("channel").values_list("channel", flat=True).distinct()
@@ -100,25 +97,11 @@ def _named(q: str) -> Q:
         return by_contact
 
 
-def _said(q: str, conversations: QuerySet[Conversation]) -> tuple[set[UUID], Scan]:
-    """The conversations in which one message holds all the words, among the newest messages."""
-    words = q.casefold().split()
-    messages = Message.objects.filter(conversation__in=conversations).order_by("-id")
-    found: set[UUID] = set()
-    scanned, last = 0, None
-    while scanned < MOST_SCANNED:
-        older = messages.filter(id__lt=last[0]) if last else messages
-        batch = list(older.values_list("id", "conversation_id", "content", "created_at")[:BATCH])
-        for _, conversation_id, content, _ in batch:
-            text = str(content).casefold()
-            if all(word in text for word in words):
-                found.add(conversation_id)
-        scanned, last = scanned + len(batch), batch[-1] if batch else last
-        if len(batch) < BATCH:
-            return found, Scan(scanned, last[3] if last else None, complete=True)
-    assert last is not None
-    complete = not messages.filter(id__lt=last[0]).exists()
-    return found, Scan(scanned, last[3], complete)
+def _said(q: str) -> tuple[QuerySet[Message, UUID], Scan]:
+    """The conversations in which one message holds all the words."""
+    words.catch_up(words.MOST_IN_SEARCH)
+    found = words.with_words(Message.objects.all(), q).order_by().values_list("conversation_id", flat=True)
+    return found, Scan(MessageWords.objects.count(), words.missing().count())
 
 
 def _page(
@@ -145,7 +128,7 @@ def _rows(conversations: Sequence[Conversation]) -> Iterator[Row]:
     totals: dict[UUID, dict[str, Any]] = {row["conversation_id"]: row for row in rows}
     said = Message.objects.filter(conversation_id__in=ids, role=Role.USER)
     first = said.order_by("conversation_id", "id").distinct("conversation_id")
-    words = dict(first.values_list("conversation_id", "content"))
+    began = {message.conversation_id: message.content for message in first}
     for one in conversations:
         total = totals.get(one.id, {"count": 0, "last": one.created_at})
         name, detail = contact_names(one)
@@ -158,7 +141,7 @@ def _rows(conversations: Sequence[Conversation]) -> Iterator[Row]:
             channel=one.channel,
             messages=total["count"],
             last_activity=max(total["last"], one.updated_at),
-            first_words=_shortened(str(words.get(one.id, ""))),
+            first_words=_shortened(str(began.get(one.id, ""))),
         )
 
 

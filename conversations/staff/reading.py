@@ -58,6 +58,7 @@ class Transcript:
     status_label: str
     status_colour: str
     contact: str
+    contact_id: UUID | None
     contact_detail: str
     facts: Sequence[Fact]
     greeting: SafeString | None
@@ -86,6 +87,7 @@ def transcript(conversation_id: UUID, before: UUID | None = None) -> Transcript 
         status_label=one.get_status_display(),
         status_colour=STATUS_COLOURS[ConversationStatus(one.status)],
         contact=contact,
+        contact_id=one.contact_id,
         contact_detail=detail,
         facts=_conversation_facts(one),
         greeting=markdown.to_html(one.greeting) if one.greeting and not more else None,

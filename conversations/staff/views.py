@@ -23,6 +23,7 @@ from tenants.services.migration import WITH_SCHEMA
 from tenants.vocabulary import AuditAction
 
 PERMISSION = "conversations.view_conversation"
+ERASE = "tenants.delete_contact"
 PICKED = "staff_tenant"
 
 
@@ -85,6 +86,7 @@ def conversation(request: HttpRequest, slug: str, conversation_id: UUID) -> Http
         title=f"{shown.contact}, {tenant.name}",
         tenant=tenant,
         transcript=shown,
+        may_erase=shown.contact_id is not None and user.has_perm(ERASE),
         may_see_configuration=user.has_perm("tenants.view_configurationversion"),
     )
 

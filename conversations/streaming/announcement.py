@@ -39,19 +39,20 @@ def announce(conversation_id: UUID, accepted: Event, message: bytes) -> None:
 def _announce(conversation_id: UUID, accepted: Event, message: bytes) -> None:
     to = event_log.address(conversation_id, accepted.reply_id)
     begun = Append(to, 0, [(accepted.kind, accepted.data)], begin=True)
-    pipeline = _client().pipeline(transaction=False)
+    pipeline = client().pipeline(transaction=False)
     pipeline.execute_command(*begun.command())
     pipeline.publish(to.channel, b"- 0-0 message %b" % message)
     answer, _ = pipeline.execute(raise_on_error=False)
     if isinstance(answer, NoScriptError):  # Valkey has restarted
-        _client().script_load(event_log.SCRIPT)
-        _client().execute_command(*begun.command())
+        client().script_load(event_log.SCRIPT)
+        client().execute_command(*begun.command())
     elif isinstance(answer, RedisError):
         raise answer
 
 
 @cache
-def _client() -> Any:
+def client() -> Any:
+    """The client of threads."""
     pool = ConnectionPool.from_url(
         settings.EVENT_LOG_URL,
         socket_timeout=WITHIN,

@@ -31,7 +31,7 @@ KEY = Principal("key:test", frozenset({"chat"}), None)
 
 def logged(conversation_id: UUID, reply_id: UUID | str) -> list[tuple[str, Any]]:
     """What stands in a reply's log: kind and data of each event."""
-    rows = announcement._client().xrange(event_log.address(conversation_id, reply_id).log)
+    rows = announcement.client().xrange(event_log.address(conversation_id, reply_id).log)
     return [(entry[b"k"].decode(), orjson.loads(entry[b"d"])) for _, entry in rows]
 
 
@@ -50,11 +50,11 @@ def sent(monkeypatch: pytest.MonkeyPatch, in_acme: TenantState) -> list[dict[str
 
 
 @pytest.fixture
-def fresh_client() -> Iterator[None]:
+def freshclient() -> Iterator[None]:
     """A client of the settings that the test makes."""
-    announcement._client.cache_clear()
+    announcement.client.cache_clear()
     yield
-    announcement._client.cache_clear()
+    announcement.client.cache_clear()
     announcement._valkey.answered()
 
 
@@ -100,7 +100,7 @@ def test_the_log_begins_before_the_job_is_sent(
 def test_without_an_event_log_the_job_is_sent_all_the_same(
     in_acme: TenantState,
     sent: list[dict[str, Any]],
-    fresh_client: None,
+    freshclient: None,
     monkeypatch: pytest.MonkeyPatch,
     django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks,
 ) -> None:
@@ -114,7 +114,7 @@ def test_without_an_event_log_the_job_is_sent_all_the_same(
 
 
 def test_a_valkey_that_is_away_is_told_apart(
-    in_acme: TenantState, fresh_client: None, monkeypatch: pytest.MonkeyPatch
+    in_acme: TenantState, freshclient: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(settings, "EVENT_LOG_URL", "unix:///nowhere/valkey.sock")
     with pytest.raises(RedisError):
@@ -122,7 +122,7 @@ def test_a_valkey_that_is_away_is_told_apart(
 
 
 def test_a_valkey_that_forgot_the_script_learns_it_again(in_acme: TenantState) -> None:
-    announcement._client().script_flush()
+    announcement.client().script_flush()
     accepted = Event(str(UUID(int=7)), "0-0", "accepted", b'{"reply_id":"7"}')
     announcement.announce(UUID(int=1), accepted, b"{}")
     assert logged(UUID(int=1), accepted.reply_id) == [("accepted", {"reply_id": "7"})]

@@ -152,7 +152,7 @@ async def test_what_is_held_covers_the_call_whatever_was_said_before(
         [held] = await jobs.in_thread(lambda: list(Hold.objects.values_list("usd", "tokens", "taken_at")))
         begun = await jobs.in_thread(statements.begin, reply, "somebody:1")
         assert begun is not None and (begun.held.usd, begun.held.tokens) == held[:2]
-        await jobs.in_thread(statements.hand_back, reply, 1, "")
+        await jobs.in_thread(statements.hand_back, begun.reply, "")
         prices = pricing.current()
         state = selectors.state(tenant.ref.id)
         allowance = spending.allowance(state, attempts.account(begun.reply), prices, begun.held)
@@ -311,7 +311,7 @@ async def test_the_call_of_a_killed_worker_is_booked_once(simulator: Simulator, 
     begun = await jobs.in_thread(statements.begin, reply, "a worker that dies:1")
     assert begun
     text = "So far and no further"
-    await jobs.in_thread(statements.checkpoint, [(reply, 1, text)])
+    await jobs.in_thread(statements.checkpoint, [(reply, 1, text, None)])
     await jobs.in_thread(expire_lease, reply)
     [ended] = await generated(reply)
     assert [row.attempt for row in await ledger(reply)] == [2]
@@ -336,7 +336,7 @@ async def test_the_call_of_a_reply_that_is_given_up_is_booked(
 ) -> None:
     [reply] = await accepted(say())
     await jobs.in_thread(statements.begin, reply, "a worker that dies:1")
-    await jobs.in_thread(statements.checkpoint, [(reply, 1, "So far and no further")])
+    await jobs.in_thread(statements.checkpoint, [(reply, 1, "So far and no further", None)])
     await jobs.in_thread(expire_lease, reply, None)
     await jobs.in_thread(reconciler._give_up, reply)
     [lost] = await ledger(reply)

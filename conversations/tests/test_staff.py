@@ -23,7 +23,7 @@ from chatplatform.postgres.router import home_of
 from chatplatform.tenancy import Home
 from chatplatform.testing.audit import written
 from conversations.models import Conversation, Feedback, Message, Reply, Work
-from conversations.services import attempts
+from conversations.services import attempts, words
 from conversations.services.attempts import ProviderCall
 from conversations.staff import listing, views
 from tenants import audit
@@ -212,18 +212,17 @@ def test_a_search_for_what_is_not_there_finds_nothing(looker: Console, acme: Ten
 def test_a_search_says_how_far_back_it_has_looked(
     looker: Console, acme: TenantState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listing, "MOST_SCANNED", 4)
-    monkeypatch.setattr(listing, "BATCH", 2)
+    monkeypatch.setattr(words, "MOST_IN_SEARCH", 4)
+    monkeypatch.setattr(words, "BATCH", 2)
     talk(acme, "needle in the past")
     talk(acme, "a", "b", "c", "needle of today")
     html = looker.text("conversations/acme/", q="needle")
     assert html.count("/admin/conversations/acme/0") == 1
-    assert "newest 4 messages" in html
-    assert "<strong>not</strong> searched" in html
-    monkeypatch.setattr(listing, "MOST_SCANNED", 2_000)
+    assert "in 4 messages" in html and "indexed: 1 older" in html
+    assert words.catch_up_everywhere() == 1
     html = looker.text("conversations/acme/", q="needle")
     assert html.count("/admin/conversations/acme/0") == 2
-    assert "all 5 messages" in html
+    assert "in 5 messages" in html and "searched, as" not in html
 
 
 def test_status_and_channel_narrow_the_list(looker: Console, acme: TenantState) -> None:

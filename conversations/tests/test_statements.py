@@ -163,8 +163,8 @@ def test_every_column_of_a_reply_is_settled_or_known_before() -> None:
 def test_a_stale_attempt_settles_and_keeps_nothing(conversation: Conversation) -> None:
     begun = begin(accepted(conversation))
     Reply.objects.filter(pk=begun.reply.pk).update(attempt=F("attempt") + 1)
-    statements.checkpoint([(begun.reply.pk, 1, "stale")])
-    statements.hand_back(begun.reply.pk, 1, "stale")
+    statements.checkpoint([(begun.reply.pk, 1, "stale", None)])
+    statements.hand_back(begun.reply, "stale")
     assert settlement.settle(begun.reply, OUTCOME) is None
     stored = Reply.objects.select_related("message").get(pk=begun.reply.pk)
     assert (stored.status, stored.message.content) == ("generating", "")
@@ -173,7 +173,7 @@ def test_a_stale_attempt_settles_and_keeps_nothing(conversation: Conversation) -
 def test_texts_are_kept_together(conversation: Conversation) -> None:
     other = Conversation.objects.create()
     one, two = begin(accepted(conversation)), begin(accepted(other))
-    statements.checkpoint([(one.reply.pk, 1, "One é"), (two.reply.pk, 1, "Two %s")])
+    statements.checkpoint([(one.reply.pk, 1, "One é", None), (two.reply.pk, 1, "Two %s", None)])
     contents = [Message.objects.get(pk=begun.reply.pk).content for begun in (one, two)]
     assert contents == ["One é", "Two %s"]
 
@@ -181,7 +181,7 @@ def test_texts_are_kept_together(conversation: Conversation) -> None:
 def test_handing_back_keeps_the_text_and_frees_the_lease(conversation: Conversation) -> None:
     begun = begin(accepted(conversation))
     before = work_of(begun.reply).enqueued_at
-    statements.hand_back(begun.reply.pk, 1, "So far")
+    statements.hand_back(begun.reply, "So far")
     work = work_of(begun.reply)
     assert (work.owner, work.lease_expires_at, work.attempt, work.handed_back) == ("", None, 1, 1)
     assert work.enqueued_at > before
@@ -192,8 +192,9 @@ def test_handing_back_keeps_the_text_and_frees_the_lease(conversation: Conversat
 def test_many_deploys_are_not_many_deaths(conversation: Conversation) -> None:
     reply = accepted(conversation)
     for attempt in range(1, 8):
-        assert begin(reply).reply.attempt == attempt
-        statements.hand_back(reply.pk, attempt, "So far")
+        reply = begin(reply).reply
+        assert reply.attempt == attempt
+        statements.hand_back(reply, "So far")
     begin(reply)  # and this one dies
     with tenancy.in_platform():
         Work.objects.filter(id=reply.pk).update(lease_expires_at=Now() - timedelta(seconds=1))

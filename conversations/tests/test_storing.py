@@ -16,31 +16,21 @@ from billing.services.budgets import Account, Amount, Limits
 from chatplatform import tenancy
 from conversations.models import Conversation, Message, Reply, Work
 from conversations.services import conversations, storing
+from conversations.services.conversations import begin
 from conversations.vocabulary import ConversationStatus, ReplyStatus, Role
 from tenants import secrets
 from tenants.selectors import TenantState
+from tenants.services.contacts import contact_for
 
 OPTIONS = {"use_cache": False, "max_tokens": 7, "tools": ['100% "new"']}
 TEXT = "Where's my 100 % \\ “order”?\n"
-
-
-class Backwards:
-    """A cipher for tests."""
-
-    key_id = "backwards"
-
-    def seal(self, plain: bytes) -> bytes:
-        return plain[::-1]
-
-    def open(self, payload: bytes) -> bytes:
-        return payload[::-1]
 
 
 def by_statement(conversation: Conversation, client_id: str | None) -> tuple[Message, Message]:
     about: Any = {"conversation": conversation, "created_at": timezone.now()}
     said = Message(role=Role.USER, content=TEXT, client_id=client_id, **about)
     answer = Message(role=Role.ASSISTANT, **about)
-    account = Account(answer.id, 1, conversation.id, None, said.created_at.date())
+    account = Account(answer.id, 1, conversation.id, conversation.contact_id, said.created_at.date())
     storing.store(said, answer, OPTIONS, account, Amount(Decimal("0.5"), 9), Limits())
     return said, answer
 
@@ -71,6 +61,12 @@ def rows(conversation: Conversation, said: Message, answer: Message) -> list[dic
     """All rows of one turn, with names for its ids; times only as being there."""
     names: dict[Any, str] = {conversation.id: "conversation", said.id: "said", answer.id: "answer"}
     found = [row("conversations_message", "id", message.id) for message in (said, answer)]
+    for message in found:  # never twice the same bytes
+        sealed_with, text = (
+            secrets.sealed_with(message["content"]),
+            Message.opened(message["content"], message["id"]),
+        )
+        message["content"] = sealed_with, text
     found.append(row("conversations_reply", "message_id", answer.id))
     with tenancy.in_platform():
         found.append(row("conversations_work", "id", answer.id))
@@ -90,18 +86,18 @@ def test_the_rows_are_those_of_the_models(in_acme: TenantState, client_id: str |
     one, other = conversations.begin(), conversations.begin()
     with CaptureQueriesContext(connection) as captured:
         stored = rows(one, *by_statement(one, client_id))
-    assert len([query for query in captured if "INSERT" in query["sql"]]) == 1
+    assert len([query for query in captured if "INSERT INTO conversations_message" in query["sql"]]) == 1
     assert stored == rows(other, *by_models(in_acme, other, client_id))
 
 
-def test_text_is_sealed_by_its_field(in_acme: TenantState, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(secrets, "_current", Backwards())
-    monkeypatch.setitem(secrets._ciphers, Backwards.key_id, Backwards())
-    said, answer = by_statement(conversations.begin(), None)
-    for message in (said, answer):
-        stored = bytes(row("conversations_message", "id", message.id)["content"])
-        assert secrets.sealed_with(stored) == "backwards"
-        assert Message.objects.get(pk=message.pk).content == message.content
+def test_text_is_sealed_under_its_contacts_key(in_acme: TenantState) -> None:
+    contact = contact_for("jane")
+    for conversation, key in [(begin(contact=contact), contact.id), (begin(), in_acme.ref.id)]:
+        said, answer = by_statement(conversation, None)
+        stored = bytes(row("conversations_message", "id", said.id)["content"])
+        assert secrets.sealed_with(stored) == key and b"order" not in stored
+        assert Message.objects.get(pk=said.pk).content == TEXT
+        assert Message.objects.get(pk=answer.pk).content == ""
 
 
 @pytest.mark.parametrize(

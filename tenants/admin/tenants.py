@@ -15,7 +15,7 @@ from unfold.admin import ModelAdmin
 
 from chatplatform.api.fields import one_line
 from chatplatform.api.problem import Problem
-from tenants.admin import births, configuration, domains, members
+from tenants.admin import births, configuration, domains, members, sign_in
 from tenants.admin.pages import STATUS_COLOURS, Page, Visit, column, confirm, tenant_context, urls
 from tenants.models import Tenant
 from tenants.services import lifecycle, profile
@@ -60,6 +60,7 @@ PAGES = (
     *configuration.PAGES,
     *domains.PAGES,
     *members.PAGES,
+    *sign_in.PAGES,
 )
 
 
@@ -91,7 +92,7 @@ class TenantAdmin(ModelAdmin):  # type: ignore[misc]
     list_per_page = 50
     actions = None
     fieldsets = (
-        (None, {"fields": ("name", "tier")}),
+        (None, {"fields": ("name", "tier", "encrypts", "retention_days", "legal_hold")}),
         (
             "How it is kept",
             {
@@ -138,7 +139,12 @@ class TenantAdmin(ModelAdmin):  # type: ignore[misc]
         return answer
 
     def save_model(self, request: HttpRequest, obj: Tenant, form: Any, change: bool) -> None:
-        profile.change(obj.ref, name=obj.name, tier=Tier(obj.tier))
+        profile.change(
+            obj.ref,
+            name=obj.name,
+            tier=Tier(obj.tier),
+            **{field: getattr(obj, field) for field in profile.KEPT},
+        )
 
     @column(description="Tenant", header=True, ordering="name")
     def shown_name(self, tenant: Tenant) -> list[str]:

@@ -11,15 +11,19 @@ from functools import lru_cache
 
 from django.conf import settings
 
+PURPOSES = ("entries", "heads", "digests", "certificates")
+
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One generation of keys: for entries, for heads and anchors, and for what is only kept as a digest."""
+    """One generation of keys, each for one purpose: entries, heads and anchors, what is only kept as a digest, and
+    certificates."""
 
     id: str
     entries: bytes
     heads: bytes
     digests: bytes
+    certificates: bytes
 
 
 def current() -> Key:
@@ -53,4 +57,4 @@ def _made(secret: str) -> Key:
     def derived(purpose: str) -> bytes:
         return hmac.digest(secret.encode(), f"chatplatform audit {purpose}".encode(), "sha256")
 
-    return Key(derived("id").hex()[:8], derived("entries"), derived("heads"), derived("digests"))
+    return Key(derived("id").hex()[:8], *map(derived, PURPOSES))

@@ -12,7 +12,8 @@ from django.http.response import HttpResponseBase
 from tenants.auth import roles
 from tenants.models import MemberSession
 from tenants.selectors import TenantState
-from tenants.services import member_sessions
+from tenants.services import member_sessions, second_factors
+from tenants.services.second_factors import Holder
 from tenants.vocabulary import Action
 
 # With the prefix, browsers take it from this very host alone, not from a neighbour below the same domain.
@@ -34,11 +35,37 @@ class Member:
         return roles.may(self.role, action)
 
 
+@dataclass(frozen=True, slots=True)
+class Entrance:
+    """A session, and how far its member has come in."""
+
+    tenant: TenantState
+    session: MemberSession
+
+    @property
+    def member(self) -> Member | None:
+        """Who is signed in; None while the session waits for a second factor."""
+        return as_member(self.tenant, self.session) if member_sessions.is_complete(self.session) else None
+
+    @property
+    def holder(self) -> Holder:
+        """Whose second factors are asked for."""
+        return second_factors.of_member(self.session.membership)
+
+
 def of_request(request: HttpRequest, tenant: TenantState) -> Member | None:
-    """The member whose session the request carries; sessions of other tenants are none here."""
+    """The member whose session the request carries; sessions of other tenants are none here, nor are those that wait
+    for a second factor.
+    """
+    entrance = entrance_of(request, tenant)
+    return entrance.member if entrance else None
+
+
+def entrance_of(request: HttpRequest, tenant: TenantState) -> Entrance | None:
+    """The session that the request carries, even if it waits for a second factor."""
     token = request.COOKIES.get(COOKIE)
     session = member_sessions.find(tenant.ref, token) if token else None
-    return as_member(tenant, session) if session else None
+    return Entrance(tenant, session) if session else None
 
 
 def as_member(tenant: TenantState, session: MemberSession) -> Member:

@@ -48,14 +48,15 @@ class Hasher(Argon2PasswordHasher):
 
 
 class Tries:
-    """Tries at one account's password from the address of the request. `tenant` is None for staff.
+    """Tries at one account's password from the address of the request. `tenant` is None for staff, `account` where
+    no account is named: then the address alone counts.
 
     Each is counted before the password is looked at. Above the limit the password is not looked at any more, right or
     wrong, until the window that began with the first try has passed; refused tries do not lengthen it.
     """
 
-    def __init__(self, tenant: UUID | None, account: str) -> None:
-        self.account = _account(tenant, account)
+    def __init__(self, tenant: UUID | None, account: str | None) -> None:
+        self.account = None if account is None else _account(tenant, account)
         self.address = _subject("address", _network(client_address.get() or ""))
 
     def take(self) -> None:
@@ -64,12 +65,13 @@ class Tries:
             (self.address, settings.SIGN_IN_TRIES_PER_ADDRESS),
             (self.account, settings.SIGN_IN_TRIES_PER_ACCOUNT),
         ):
-            if _run(TAKE, id=uuid7(), subject=subject, limit=limit) is None:
+            if subject is not None and _run(TAKE, id=uuid7(), subject=subject, limit=limit) is None:
                 raise _refusal(subject)
 
     def succeeded(self) -> None:
         """It was the right one: the account's tries are forgotten, and the address's, but for wrong ones."""
-        _run(FORGET, subject=self.account)
+        if self.account is not None:
+            _run(FORGET, subject=self.account)
         _run(GIVE_BACK, subject=self.address)
 
 

@@ -8,7 +8,7 @@ from tenants.vocabulary import Action, MemberRole
 
 ALLOWED: Mapping[MemberRole, frozenset[Action]] = {
     MemberRole.OWNER: frozenset(Action),
-    MemberRole.ADMIN: frozenset(Action) - {Action.MANAGE_OWNERS},
+    MemberRole.ADMIN: frozenset(Action) - {Action.MANAGE_OWNERS, Action.MANAGE_SIGN_IN},
     MemberRole.ANALYST: frozenset(
         {Action.VIEW_USAGE, Action.VIEW_INVOICES, Action.READ_CONVERSATIONS, Action.VIEW_CONFIGURATION}
     ),

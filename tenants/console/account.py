@@ -43,7 +43,15 @@ def account(visit: Visit) -> HttpResponseBase:
         if not form.errors:
             return go(TAB, done="password")
     sessions = [(one, browser(one.agent)) for one in access.access_sessions(visit.member)]
-    return visit.render("account", TAB, form=form, sessions=sessions)
+    factors = access.access_factors(visit.member)
+    return visit.render(
+        "account",
+        TAB,
+        form=form,
+        sessions=sessions,
+        factors=factors,
+        ways=access.access_ways_in(visit.member),
+    )
 
 
 @page(None, ("POST",))

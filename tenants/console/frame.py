@@ -5,6 +5,7 @@ A page says what one has to be allowed to open it; there is no other way into th
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -33,20 +34,28 @@ T = TypeVar("T")
 View = Callable[..., HttpResponseBase]
 LOOK = ("GET", "HEAD")
 BOTH = (*LOOK, "POST")
-ANYBODY, SIGNED_IN = "anybody", "signed in"
+INSIDE = re.compile(r"/console/[A-Za-z0-9/_.~?&=%+-]*")
+ANYBODY, HALF_IN, SIGNED_IN = "anybody", "a session", "signed in"
 NAVIGATION: tuple[tuple[str, str, Action | None], ...] = (
     ("Overview", "console-overview", None),
     ("Usage", "console-usage", Action.VIEW_USAGE),
     ("Invoices", "console-invoices", Action.VIEW_INVOICES),
     ("Members", "console-members", Action.VIEW_MEMBERS),
+    ("Sign-in", "console-sign-in-settings", Action.MANAGE_SIGN_IN),
 )
 # What an action says on the page that it leads to; named in the address, so that nothing has to be kept.
 NOTICES = {
     "invited": "The invitation is on its way.",
     "changed": "The member is changed, as of now.",
     "disabled": "The member is shut out, as of now.",
+    "reset-factors": "The member’s second factors are gone, and the member is signed out everywhere.",
     "enabled": "The member may sign in again.",
     "password": "Your password is changed, and you are signed out everywhere else.",
+    "linked": "From now on you can sign in with that account.",
+    "not-linked": "That account was not linked: it stands for another member already, or it took too long.",
+    "unlinked": "That account lets nobody in as you any more.",
+    "sign-in": "It is changed, as of now.",
+    "provider": "The provider is there. Tell it the addresses below.",
     "session": "That browser is signed out.",
     "sessions": "You are signed out everywhere else.",
     "signed-out": "You are signed out.",
@@ -90,9 +99,11 @@ def page(action: Action | None, methods: Sequence[str] = LOOK) -> Callable[[View
 
     def decorated(view: View) -> View:
         def answer(request: HttpRequest, tenant: TenantState, **kwargs: Any) -> HttpResponseBase:
-            member = members.of_request(request, tenant)
-            if member is None:
-                return _to_sign_in(request)
+            entrance = members.entrance_of(request, tenant)
+            if entrance is None:
+                return to_door(request, "console-sign-in")
+            if (member := entrance.member) is None:
+                return to_door(request, "console-second-factor")
             if action is not None:
                 access.access_action(member, action)
             with acting_as(member):
@@ -101,6 +112,23 @@ def page(action: Action | None, methods: Sequence[str] = LOOK) -> Callable[[View
         return _guarded(view, answer, methods, action or SIGNED_IN)
 
     return decorated
+
+
+def half_page(view: View) -> View:
+    """A page for who has a session, even one that waits for a second factor. The view gets the request and the
+    `Entrance`.
+    """
+
+    def answer(request: HttpRequest, tenant: TenantState, **kwargs: Any) -> HttpResponseBase:
+        entrance = members.entrance_of(request, tenant)
+        if entrance is None:
+            return to_door(request, "console-sign-in")
+        if (member := entrance.member) is None:
+            return view(request, entrance, **kwargs)
+        with acting_as(member):
+            return view(request, entrance, **kwargs)
+
+    return _guarded(view, answer, BOTH, HALF_IN)
 
 
 def acting_as(member: Member) -> AbstractContextManager[None]:
@@ -165,6 +193,13 @@ def attempt(form: forms.Form, work: Callable[[], T]) -> T | None:
         return None
 
 
-def _to_sign_in(request: HttpRequest) -> HttpResponse:
+def to_door(request: HttpRequest, name: str) -> HttpResponse:
+    """To where one gets in, and then to the page that was wanted."""
     query = urlencode({"next": request.get_full_path()}) if request.method in LOOK else ""
-    return HttpResponseRedirect(reverse("console-sign-in") + (f"?{query}" if query else ""))
+    return HttpResponseRedirect(reverse(name) + (f"?{query}" if query else ""))
+
+
+def wanted(request: HttpRequest) -> str:
+    """The page of the console that was wanted before the door; the first one if none was."""
+    there = request.GET.get("next", "")
+    return there if INSIDE.fullmatch(there) else reverse("console-overview")

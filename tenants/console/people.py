@@ -105,6 +105,12 @@ def disable(visit: Visit, membership_id: UUID) -> HttpResponseBase:
 
 
 @page(Action.MANAGE_MEMBERS, ("POST",))
+def reset_factors(visit: Visit, membership_id: UUID) -> HttpResponseBase:
+    members.reset_factors(access.access_member(visit.member, membership_id))
+    return go(TAB, done="reset-factors")
+
+
+@page(Action.MANAGE_MEMBERS, ("POST",))
 def enable(visit: Visit, membership_id: UUID) -> HttpResponseBase:
     members.enable(access.access_member(visit.member, membership_id))
     return go(TAB, done="enabled")

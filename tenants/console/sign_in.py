@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from django import forms
@@ -12,13 +11,12 @@ from django.urls import reverse
 
 from chatplatform.api.problem import Problem
 from tenants.auth import members as cookies
-from tenants.auth.members import Member
-from tenants.console.frame import NOTICES, acting_as, attempt, go, open_page, posted, show
+from tenants.auth.members import Entrance
+from tenants.console.frame import NOTICES, acting_as, attempt, go, open_page, posted, show, wanted
 from tenants.selectors import TenantState
-from tenants.services import access, member_sessions, members
+from tenants.services import member_sessions, members, sign_in_providers
 from tenants.services.member_links import Link
 
-INSIDE = re.compile(r"/console/[A-Za-z0-9/_.~?&=%+-]*")
 EMAIL = {"autocomplete": "username", "inputmode": "email", "autocapitalize": "none", "spellcheck": "false"}
 
 
@@ -67,25 +65,26 @@ def sign_in(request: HttpRequest, tenant: TenantState) -> HttpResponseBase:
             form, lambda: members.sign_in(tenant.ref, values["email"], values["password"], agent=agent)
         )
         if token:
-            _end(
-                cookies.of_request(request, tenant)
-            )  # or the browser would leave a session behind that it has no more
-            wanted = request.GET.get("next", "")
-            response = HttpResponseRedirect(
-                wanted if INSIDE.fullmatch(wanted) else reverse("console-overview")
-            )
+            # Or the browser would leave a session behind that it has no more.
+            end_entrance(cookies.entrance_of(request, tenant))
+            response = HttpResponseRedirect(wanted(request))
             cookies.write(response, token)
             return response
-    return show(request, tenant, "sign_in", form=form, status=403 if form.errors else 200)
+    shown = {
+        "form": form,
+        "providers": sign_in_providers.of_tenant(tenant.ref),
+        "query": request.GET.urlencode(),
+    }
+    return show(request, tenant, "sign_in", status=403 if form.errors else 200, **shown)
 
 
 @open_page
 def sign_out(request: HttpRequest, tenant: TenantState) -> HttpResponseBase:
     """Ends this browser's session."""
-    member = cookies.of_request(request, tenant)
+    entrance = cookies.entrance_of(request, tenant)
     response = go("console-sign-in", done="signed-out")
     if request.method == "POST":
-        _end(member)
+        end_entrance(entrance)
         cookies.clear(response)
     return response
 
@@ -114,10 +113,11 @@ def reset(request: HttpRequest, tenant: TenantState) -> HttpResponseBase:
     return _choose_password(request, tenant, Link.RESET, "Choose another password", "reset")
 
 
-def _end(member: Member | None) -> None:
-    if member is not None:
-        with acting_as(member):
-            member_sessions.end(access.access_session(member, member.session_id))
+def end_entrance(entrance: Entrance | None) -> None:
+    """End the session of a browser that signs out, or in again."""
+    if entrance is not None:
+        with acting_as(cookies.as_member(entrance.tenant, entrance.session)):
+            member_sessions.end(entrance.session)
 
 
 def _choose_password(

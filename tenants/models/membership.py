@@ -49,6 +49,11 @@ class MemberSession(SharedModel):
     token_hash = models.BinaryField(max_length=32, unique=True, editable=False)
     created_at = models.DateTimeField(default=timezone.now)
     seen_at = models.DateTimeField(default=timezone.now)
+    # When a second factor was shown in it. Whoever has one, or needs one, is not signed in before that.
+    proved_at = models.DateTimeField(null=True)
+    ceremony = models.JSONField(null=True)  # what the passkey that is asked for has to sign, until it answers
+    # By whom the member was vouched for; None: by the password. What a provider began ends with it.
+    provider = models.ForeignKey("tenants.SignInProvider", on_delete=models.CASCADE, null=True)
     address = models.CharField(max_length=45, blank=True, default="")
     agent = models.CharField(max_length=300, blank=True, default="")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.core.validators import RegexValidator
+from django.core.validators import MinValueValidator, RegexValidator
 from django.db import models
 from django_tenants.models import DomainMixin, TenantMixin
 
@@ -37,6 +37,27 @@ class Tenant(TenantMixin, SharedModel):  # type: ignore[misc]
         default="",
         editable=False,
         help_text="Digest of the migrations its schema has",
+    )
+    # With the database's own default: processes of the version before write tenants, too.
+    needs_second_factor = models.BooleanField(
+        default=False, db_default=False, help_text="Of members, for its console"
+    )
+    encrypts = models.BooleanField(
+        "encrypt texts",
+        default=True,
+        db_default=True,
+        help_text="Seal what people write before it is stored. What is stored stays as it is.",
+    )
+    retention_days = models.PositiveIntegerField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1)],
+        help_text="Conversations in which nothing was said for so many days are deleted. Empty: never.",
+    )
+    legal_hold = models.BooleanField(
+        default=False,
+        db_default=False,
+        help_text="Nothing of this tenant is deleted: neither by age, nor an end user, nor the tenant.",
     )
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)

@@ -10,8 +10,9 @@ from uuid import UUID
 from chatplatform import tenancy
 from chatplatform.api.problem import Code, Problem
 from tenants.auth.members import Member
-from tenants.models import MemberSession, Membership
-from tenants.vocabulary import Action, MemberRole
+from tenants.models import MemberIdentity, MemberSession, Membership, SecondFactor, SignInProvider
+from tenants.services import member_sessions, sign_in_providers
+from tenants.vocabulary import Action, FactorKind, MemberRole
 
 NO_MEMBER = "There is no such member."
 
@@ -67,3 +68,41 @@ def access_session(member: Member, session_id: UUID) -> MemberSession:
     if found is None:
         raise Problem(Code.NOT_FOUND, "There is no such session.")
     return found
+
+
+def access_factors(member: Member) -> Sequence[SecondFactor]:
+    """The caller's own second factors, without the recovery codes."""
+    with tenancy.in_platform():
+        own = SecondFactor.objects.filter(user__membership=member.membership_id)
+        return list(own.exclude(kind=FactorKind.CODE))
+
+
+def is_recent(member: Member) -> bool:
+    """Whether the caller has shown who they are a short while ago."""
+    return member_sessions.is_recent(access_session(member, member.session_id))
+
+
+def access_identity(member: Member, provider_id: UUID) -> MemberIdentity:
+    """The caller's own account at a provider. Raises Problem `not_found`."""
+    found = sign_in_providers.accounts(member.membership_id).get(provider_id)
+    if found is None:
+        raise Problem(Code.NOT_FOUND, "You have no account there.")
+    return found
+
+
+def access_providers(member: Member) -> Sequence[SignInProvider]:
+    """The tenant's sign-in providers. Raises Problem."""
+    access_action(member, Action.MANAGE_SIGN_IN)
+    return sign_in_providers.of_tenant(member.tenant.ref)
+
+
+def access_provider(member: Member, provider_id: UUID) -> SignInProvider:
+    """One of them. Raises Problem."""
+    access_action(member, Action.MANAGE_SIGN_IN)
+    return sign_in_providers.one(member.tenant.ref, provider_id)
+
+
+def access_ways_in(member: Member) -> Sequence[tuple[SignInProvider, MemberIdentity | None]]:
+    """The tenant's providers, each with the caller's own account there."""
+    own = sign_in_providers.accounts(member.membership_id)
+    return [(one, own.get(one.pk)) for one in sign_in_providers.of_tenant(member.tenant.ref)]

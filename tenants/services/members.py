@@ -21,8 +21,8 @@ from chatplatform.postgres.models import uuid7
 from chatplatform.tenancy import TenantRef
 from tenants import audit
 from tenants.auth.passwords import Tries, forget_tries
-from tenants.models import MemberSession, Membership, Tenant, User
-from tenants.services import member_links, member_sessions
+from tenants.models import MemberSession, Membership, SecondFactor, Tenant, User
+from tenants.services import member_links, member_sessions, second_factors
 from tenants.services.member_links import Link
 from tenants.vocabulary import ActorKind, AuditAction, MemberRole, MemberState
 
@@ -101,9 +101,7 @@ def follow_link(kind: Link, tenant: TenantRef, token: str, password: str) -> Mem
         with acting(lambda: (ActorKind.MEMBER, str(membership.pk))):
             _set_password(membership, password)
             if membership.joined_at is None:
-                membership.joined_at = timezone.now()
-                membership.save(update_fields=["joined_at"])
-                audit.record(AuditAction.MEMBER_JOINED, membership.pk, tenant=tenant.id)
+                join(membership)
             member_sessions.end_all(membership)
         forget_tries(tenant.id, membership.email)
     return membership
@@ -120,17 +118,29 @@ def invite(tenant: TenantRef, email: str, role: str, *, by: str) -> Membership:
     _check_role(role)
     try:
         with tenancy.in_platform(), transaction.atomic():
-            # The name is nobody's business: people sign in by address, and at their tenant only.
-            user = User(username=f"member-{uuid7().hex}", email=email)
-            user.set_unusable_password()
-            User.objects.bulk_create([user])  # not save(): that would be recorded as an account of staff
-            membership = Membership.objects.create(
-                tenant_id=tenant.id, user=user, email=email, role=role, invited_by=by[:254]
-            )
+            membership = create(tenant, email, role, by=by)
             _send_invitation(membership)
     except IntegrityError as error:
         raise invalid("email", f"{email} is a member already.") from error
     return membership
+
+
+def create(tenant: TenantRef, email: str, role: str, *, by: str) -> Membership:
+    """A membership with an account of its own, not joined yet. Raises IntegrityError if the address is taken."""
+    # The name is nobody's business: people sign in by address, and at their tenant only.
+    user = User(username=f"member-{uuid7().hex}", email=email)
+    user.set_unusable_password()
+    User.objects.bulk_create([user])  # not save(): that would be recorded as an account of staff
+    return Membership.objects.create(
+        tenant_id=tenant.id, user=user, email=email, role=role, invited_by=by[:254]
+    )
+
+
+def join(membership: Membership) -> None:
+    """Who was invited, or admitted, is a member from now on."""
+    membership.joined_at = timezone.now()
+    membership.save(update_fields=["joined_at"])
+    audit.record(AuditAction.MEMBER_JOINED, membership.pk, tenant=membership.tenant_id)
 
 
 def count_invitation(tenant: TenantRef) -> None:
@@ -179,11 +189,19 @@ def enable(membership: Membership) -> None:
         _record(AuditAction.MEMBER_ENABLED, membership)
 
 
+def reset_factors(membership: Membership) -> None:
+    """Take the second factors from a member who has lost them, and end their sessions."""
+    with tenancy.in_platform(), transaction.atomic():
+        second_factors.reset(second_factors.of_member(membership))
+        member_sessions.end_all(membership)
+
+
 def forget_accounts(tenant: TenantRef) -> None:
     """Delete the accounts of a tenant that is being erased; its memberships go with it."""
     with tenancy.in_platform(), transaction.atomic():
         accounts = list(Membership.objects.filter(tenant_id=tenant.id).values_list("user_id", flat=True))
         Membership.objects.filter(tenant_id=tenant.id).delete()
+        SecondFactor.objects.filter(user_id__in=accounts).delete()
         gone = User.objects.filter(pk__in=accounts)
         gone._raw_delete(gone.db)  # not delete(): that would be recorded as accounts of staff
 

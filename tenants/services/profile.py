@@ -1,6 +1,8 @@
-"""What a tenant is called and which tier it is on."""
+"""What a tenant is called, which tier it is on, and how its data is kept."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from django.db import transaction
 from django.utils import timezone
@@ -13,18 +15,25 @@ from tenants.models import Tenant
 from tenants.signals import tier_changes
 from tenants.vocabulary import AuditAction, Tier
 
+KEPT = ("encrypts", "retention_days", "legal_hold")
 
-def change(tenant: TenantRef, *, name: str, tier: Tier) -> None:
-    """Rename a tenant or move it to another tier, everywhere within 5 seconds. Raises Problem for a wrong name."""
+
+def change(tenant: TenantRef, *, name: str, tier: Tier, **kept: Any) -> None:
+    """Rename a tenant, move it to another tier, or change how its data is kept (KEPT; what is not given stays),
+    everywhere within 5 seconds. Raises Problem for a wrong name.
+    """
     one_line("name", name)
+    values = {"tier": tier, **{field: kept[field] for field in KEPT if field in kept}}
     with tenancy.in_platform(), transaction.atomic():
         before = Tenant.objects.select_for_update().get(id=tenant.id)
-        Tenant.objects.filter(id=tenant.id).update(name=name, tier=tier, updated_at=timezone.now())
-        changes: dict[str, list[object]] = {}
+        Tenant.objects.filter(id=tenant.id).update(name=name, updated_at=timezone.now(), **values)
+        was = {field: getattr(before, field) for field in values}
+        changes: dict[str, list[object]] = {
+            field: [was[field], value] for field, value in values.items() if was[field] != value
+        }
         if before.name != name:
             changes["name"] = [audit.digest(before.name), audit.digest(name)]
         if before.tier != tier:
-            changes["tier"] = [before.tier, tier]
             tier_changes.send(Tenant, tenant=before, tier=tier)
         if changes:
             audit.record(AuditAction.TENANT_CHANGED, tenant.id, tenant=tenant.id, changes=changes)

@@ -17,7 +17,7 @@ from chatplatform import tenancy
 from chatplatform.api.fields import one_line
 from chatplatform.api.problem import Code, Problem, invalid
 from chatplatform.postgres import migrations, names, roles
-from tenants import audit, control
+from tenants import audit, control, keyring
 from tenants.models import ApiKey, ConfigurationVersion, Domain, Tenant
 from tenants.models.tenant import valid_slug
 from tenants.services import api_keys
@@ -99,6 +99,8 @@ def _make_schema(tenant: Tenant) -> None:
     roles.create_schema(tenant.schema_name)
     migrations.migrate_schema(tenant.ref)
     tenant.migrated_to = migrations.wanted_state()
+    with tenancy.in_tenant(tenant.ref):
+        keyring.prepare()
     _reach(tenant, TenantStatus.SCHEMA)
 
 

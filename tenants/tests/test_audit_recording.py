@@ -35,16 +35,20 @@ from tenants.services import (
     births,
     configuration,
     domains,
+    key_rotation,
     lifecycle,
     member_links,
     members,
     migration,
     profile,
     provisioning,
+    second_factors,
+    sign_in_providers,
     signing_keys,
     token_issuers,
 )
 from tenants.services.member_links import Link
+from tenants.tests import ways_in
 from tenants.tests.console import PASSWORD, Console, page, person
 from tenants.tests.people import Desk, member
 from tenants.vocabulary import AuditAction as Action
@@ -152,6 +156,8 @@ DOING: dict[Action, Callable[[TenantState, pytest.MonkeyPatch], Any]] = {
         api_keys.create(tenant(acme), [Scope.CHAT])[0].public_id, timedelta(days=1)
     ),
     Action.SIGNING_KEYS_ROTATED: lambda acme, _: signing_keys.rotate(compromised=True),
+    Action.MASTER_KEY_ROTATED: lambda acme, _: key_rotation.rotate_master(print),
+    Action.DATA_KEYS_ROTATED: lambda acme, _: key_rotation.rotate_tenant(acme.ref, print),
     Action.ISSUER_REGISTERED: lambda acme, _: register_an_issuer(acme),
     Action.ISSUER_REMOVED: lambda acme, _: token_issuers.remove(acme.ref, register_an_issuer(acme).id),
     Action.KEY_REVOKED: lambda acme, _: revoke(acme),
@@ -172,6 +178,24 @@ DOING: dict[Action, Callable[[TenantState, pytest.MonkeyPatch], Any]] = {
     Action.MEMBER_DISABLED: lambda acme, _: members.disable(member(acme, "viewer")),
     Action.MEMBER_ENABLED: lambda acme, _: members.enable(member(acme)),
     Action.MEMBER_PASSWORD_CHANGED: lambda acme, _: follow(acme, Link.RESET),
+    Action.STAFF_FACTOR_ADDED: lambda acme, _: ways_in.prove(None),
+    Action.STAFF_FACTOR_REMOVED: lambda acme, _: ways_in.remove_factor(None),
+    Action.STAFF_FACTORS_RESET: lambda acme, _: second_factors.reset(ways_in.holder(None)),
+    Action.STAFF_CODES_MADE: lambda acme, _: second_factors.new_codes(ways_in.holder(None)),
+    Action.STAFF_PROVED: lambda acme, _: ways_in.prove(None),
+    Action.STAFF_PROOF_FAILED: lambda acme, _: ways_in.prove(None),
+    Action.MEMBER_FACTOR_ADDED: lambda acme, _: ways_in.prove(acme),
+    Action.MEMBER_FACTOR_REMOVED: lambda acme, _: ways_in.remove_factor(acme),
+    Action.MEMBER_FACTORS_RESET: lambda acme, _: members.reset_factors(member(acme)),
+    Action.MEMBER_CODES_MADE: lambda acme, _: second_factors.new_codes(ways_in.holder(acme)),
+    Action.MEMBER_PROVED: lambda acme, _: ways_in.prove(acme),
+    Action.MEMBER_PROOF_FAILED: lambda acme, _: ways_in.prove(acme),
+    Action.MEMBER_LINKED: ways_in.link,
+    Action.MEMBER_UNLINKED: ways_in.link,
+    Action.SECOND_FACTOR_NEEDED: lambda acme, _: sign_in_providers.need_second_factor(acme.ref, True),
+    Action.PROVIDER_ADDED: ways_in.provider,
+    Action.PROVIDER_CHANGED: ways_in.provider,
+    Action.PROVIDER_REMOVED: lambda acme, patch: sign_in_providers.remove(ways_in.provider(acme, patch)),
     Action.MEMBER_SIGNED_IN: lambda acme, _: Desk(acme).sign_in(member(acme).email),
     Action.MEMBER_SIGN_IN_FAILED: lambda acme, _: Desk(acme).sign_in(member(acme).email, "wrong"),
     Action.MEMBER_SIGNED_OUT: lambda acme, _: Desk(acme, member(acme)).post("sign-out"),
@@ -191,6 +215,11 @@ DOING: dict[Action, Callable[[TenantState, pytest.MonkeyPatch], Any]] = {
 
 # Shown where they happen: in billing/tests, test_audit.py for the most part.
 ELSEWHERE = {
+    Action.CONVERSATIONS_EXPIRED,  # conversations/tests/test_retention.py
+    Action.TENANT_EXPORTED,  # conversations/tests/test_archives.py
+    Action.TENANT_IMPORTED,
+    Action.CONTACT_EXPORTED,
+    Action.CONTACT_ERASED,  # conversations/tests/test_erasure.py
     Action.HOLDS_RETURNED,
     Action.INVOICE_CREDITED,
     Action.INVOICE_ISSUED,

@@ -18,6 +18,7 @@ from chatplatform import tenancy
 from chatplatform.api.problem import Problem
 from chatplatform.postgres import migrations, roles
 from chatplatform.testing.commands import operate, result_of, text_of
+from tenants.audit import certificates
 from tenants.models import ApiKey, ConfigurationVersion, Tenant
 from tenants.selectors import TenantState
 from tenants.services import api_keys, lifecycle
@@ -123,7 +124,9 @@ def test_a_tenant_that_is_not_there_is_one_clear_line(acme: TenantState, argumen
 
 def test_erase_tenant_leaves_nothing(real_database: None) -> None:
     key = result_of("provision_tenant", "umbrella")["api_key"]
-    assert result_of("erase_tenant", "umbrella", "--yes") == {"tenant": "umbrella", "status": "erased"}
+    result = result_of("erase_tenant", "umbrella", "--yes")
+    assert (result["tenant"], result["status"]) == ("umbrella", "erased")
+    assert certificates.is_genuine(result["certificate"]) and result["certificate"]["slug"] == "umbrella"
     with pytest.raises(Problem):
         api_keys.check(key)
     with tenancy.in_platform():

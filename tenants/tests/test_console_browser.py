@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from selenium.webdriver.common.by import By
@@ -11,8 +12,9 @@ from chatplatform import tenancy
 from chatplatform.testing import cast
 from chatplatform.testing.browser import Browser
 from chatplatform.testing.live import Live
+from chatplatform.testing.oidc_standin import running_provider
 from tenants.models import Tenant
-from tenants.services import lifecycle, members
+from tenants.services import lifecycle, members, sign_in_providers
 from tenants.tests.console import PASSWORD, person
 from tenants.tests.people import member
 
@@ -64,7 +66,8 @@ def test_no_page_breaks_the_policy_or_calls_elsewhere(chromium: Browser, console
         "billing/plan/add/",
         f"{tenant}billing/",
     ]
-    pages += [f"{tenant}members/", "spending/acme/", "spending/acme/ledger/", "spending/acme/holds/"]
+    pages += [f"{tenant}members/", f"{tenant}sign-in/", "second-factor/app", "second-factor/all"]
+    pages += ["spending/acme/", "spending/acme/ledger/", "spending/acme/holds/"]
     origin = console.removesuffix("/admin/")
     for page in pages:
         chromium.driver.get(console + page)
@@ -104,14 +107,75 @@ def test_a_member_gets_in_and_around_on_a_telephone(chromium: Browser, owner: st
     chromium.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
     try:
         chromium.driver.get(owner + "members")
-        chromium.see("[name=email]").send_keys("owner@example.com")
-        chromium.see("[name=password]").send_keys(PASSWORD)
-        chromium.see("button[type=submit]").click()
+        enter(chromium)
         chromium.until(lambda: chromium.driver.current_url == owner + "members", "the wanted page")
-        for page in ("", "usage", "invoices", "members/invite", "account"):
+        pages = ["", "usage", "invoices", "members/invite", "account", "sign-in-settings"]
+        pages += ["sign-in-settings/providers/add", "account/second-factors", "second-factor/app"]
+        for page in [*pages, "second-factor/passkey"]:
             chromium.driver.get(owner + page)
             chromium.see("h1")
             assert chromium.script("return document.documentElement.scrollWidth") <= 390, page
             assert complaints(chromium) == [], page
     finally:
         chromium.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_a_passkey_is_made_and_lets_in(chromium: Browser, owner: str) -> None:
+    driver = chromium.driver
+    driver.execute_cdp_cmd("WebAuthn.enable", {})
+    security_key = {"protocol": "ctap2", "transport": "internal", "hasUserVerification": True}
+    made = driver.execute_cdp_cmd(
+        "WebAuthn.addVirtualAuthenticator",
+        {"options": {**security_key, "isUserVerified": True, "automaticPresenceSimulation": True}},
+    )
+    try:
+        driver.get(owner + "second-factor/passkey")
+        enter(chromium)
+        chromium.see("[data-passkey=create] button").click()
+        assert len(chromium.see(".codes").find_elements(By.TAG_NAME, "li")) == 10
+        chromium.forget()
+        driver.get(owner + "account")
+        enter(chromium)
+        chromium.see("[data-passkey=get] button").click()
+        chromium.until(lambda: driver.current_url == owner + "account", "the wanted page")
+        assert "Passkey" in chromium.see("main").text
+        assert complaints(chromium) == []
+    finally:
+        driver.execute_cdp_cmd("WebAuthn.removeVirtualAuthenticator", made)
+        driver.execute_cdp_cmd("WebAuthn.disable", {})
+
+
+def test_a_provider_lets_in(chromium: Browser, owner: str, settings: Any) -> None:
+    settings.ALLOW_PRIVATE_KEY_SERVERS = True
+    acme = cast.state("acme")
+    with running_provider() as there:
+        there.person = {"sub": "u-17", "email": "ada@example.com", "email_verified": True}
+        values: dict[str, Any] = {
+            "client_id": there.client_id,
+            "client_secret": there.client_secret,
+            "role": "viewer",
+        }
+        provider = sign_in_providers.save(
+            acme.ref,
+            name="Work",
+            issuer=there.issuer,
+            admitted="@example.com",
+            asks_second_factor=False,
+            **values,
+        )
+        there.redirect_uris.add(f"{owner}with/{provider.pk}/answer")
+        try:
+            chromium.driver.get(owner + "usage")
+            chromium.see(".door a.button").click()
+            chromium.until(lambda: chromium.driver.current_url == owner + "usage", "the wanted page")
+            assert "ada@example.com" in chromium.see(".console-head").text
+            assert complaints(chromium) == []
+        finally:
+            sign_in_providers.remove(provider)
+
+
+def enter(browser: Browser) -> None:
+    """The password, at the door of the console."""
+    browser.see("[name=email]").send_keys("owner@example.com")
+    browser.see("[name=password]").send_keys(PASSWORD)
+    browser.see("form button[type=submit]").click()

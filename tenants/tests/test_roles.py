@@ -29,6 +29,7 @@ TABLE = """
     view_members        yes yes -   -   -
     manage_members      yes yes -   -   -
     manage_owners       yes -   -   -   -
+    manage_sign_in      yes -   -   -   -
     view_configuration  yes yes yes -   -
     edit_configuration  yes yes -   -   -
     manage_keys         yes yes -   -   -
@@ -39,7 +40,9 @@ ROWS = [
     for role, said in zip(MemberRole, line.split()[1:], strict=True)
 ]
 ID = re.compile(r"<uuid:\w+>")
-WITHOUT_SESSION = {"sign-in", "sign-out", "forgot", "join", "reset"}
+WITH = "with/<uuid:provider_id>"
+WITHOUT_SESSION = {"sign-in", "sign-out", "forgot", "join", "reset", WITH, f"{WITH}/answer"}
+HALF_IN = {"second-factor", "second-factor/app", "second-factor/passkey", "account/second-factors"}
 
 
 def signed_in(tenant: TenantState, role: MemberRole) -> Member:
@@ -81,7 +84,7 @@ def test_pages_open_to_whom_the_table_says(acme: TenantState, role: MemberRole) 
         answer = desk.get(path)
         if answer.status_code == 405:
             answer = desk.post(path)
-        refused = needs != frame.SIGNED_IN and needs not in allowed
+        refused = needs not in (frame.SIGNED_IN, frame.HALF_IN) and needs not in allowed
         assert (answer.status_code == 403) == refused, (name, answer.status_code)
 
 
@@ -105,6 +108,7 @@ def test_every_page_says_what_it_needs() -> None:
     found = dict(console_pages())
     assert found and None not in found.values()
     assert {name for name, needs in found.items() if needs == frame.ANYBODY} == WITHOUT_SESSION
+    assert {name for name, needs in found.items() if needs == frame.HALF_IN} == HALF_IN
 
 
 def test_without_a_session_every_page_leads_to_the_sign_in(acme: TenantState) -> None:

@@ -14,7 +14,8 @@ from tenants.services import lifecycle
 
 class Command(PlatformCommand):
     help = (
-        "Delete a tenant for good: schema, role, keys, configuration, conversations. On a terminal it asks."
+        "Delete a tenant for good: schema, role, keys, configuration, conversations. Prints a signed "
+        "certificate, which the audit log keeps, too. On a terminal it asks."
     )
 
     def arguments(self, parser: CommandParser) -> None:
@@ -25,8 +26,8 @@ class Command(PlatformCommand):
         tenant = Tenant.objects.get(slug=slug)
         if not yes and sys.stdin.isatty():
             self._confirm(tenant)
-        lifecycle.erase(slug)
-        return {"tenant": slug, "status": "erased"}
+        certificate = lifecycle.erase(slug)
+        return {"tenant": slug, "status": "erased", "certificate": certificate}
 
     def _confirm(self, tenant: Tenant) -> None:
         # Not input(): its prompt would go to stdout, which is the result's.

@@ -1,0 +1,89 @@
+"""Runs in this process what the walk enqueues, so that no worker is needed and nothing is left in a queue."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import Context
+from threading import Lock
+from typing import Any
+
+from chatplatform import jobs, tenancy
+from chatplatform.celery import app
+from chatplatform.isolation import Job, Planted
+from chatplatform.management.isolation import surface
+from chatplatform.management.isolation.walk import Findings
+from chatplatform.tenancy import TenantRef
+
+WORKERS = 4
+PATIENCE = 60.0  # s
+
+
+class Workers:
+    """Takes jobs and runs each at once, in a thread and a context of its own."""
+
+    def __init__(self, findings: Findings) -> None:
+        self.findings, self.tasks = findings, surface.tasks(app)
+        self._threads = ThreadPoolExecutor(WORKERS, thread_name_prefix="isolation")
+        self._running: list[Future[Any]] = []
+        self._lock = Lock()
+
+    def take(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Run a job in the background."""
+        with self._lock:
+            self._running.append(self._threads.submit(Context().run, self._run, name, args, kwargs))
+
+    def finish(self) -> None:
+        """Wait for what was taken, and for what that has enqueued."""
+        while self._running:
+            with self._lock:
+                running, self._running = self._running, []
+            for one in running:
+                one.result(PATIENCE)
+
+    def _run(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        with jobs.taken_by(self.take):
+            try:
+                self.tasks[name](*args, **kwargs)
+            except Exception as error:
+                self.findings.add(
+                    f"task {name}", f"failed in the background: {type(error).__name__}: {error}"
+                )
+
+
+def walk(name: str, task: Any, job: Job, own: Planted, other: Planted, findings: Findings) -> None:
+    """Run a task: for its own tenant, with the other's identifiers, and without a tenant."""
+    base = jobs.TenantTask if job.of_tenant else jobs.PlatformTask
+    if not isinstance(task, base) or (not job.of_tenant and isinstance(task, jobs.TenantTask)):
+        findings.add(f"task {name}", f"is not a {base.__name__}: nothing enters its tenant for it")
+        return
+    args, others = ([one.ids.get(name, name) for name in job.args] for one in (own, other))
+    sent = _sent(own.ref) if job.of_tenant else {}
+    if error := _failure(task, args, sent):
+        findings.add(f"task {name}", f"does not work for its own tenant: {error}")
+    if not job.of_tenant:
+        return
+    if not isinstance(_failure(task, args, {}), tenancy.NoTenant):
+        findings.add(f"task {name}", "runs without a tenant")
+    error = _failure(task, others, sent)
+    if job.fails_for_others and error is None:
+        findings.add(f"task {name}", "works with the other's identifiers")
+
+
+def _failure(task: Any, args: list[str], kwargs: dict[str, Any]) -> BaseException | None:
+    try:
+        Context().run(task, *args, **kwargs)
+    except Exception as error:
+        return error
+    return None
+
+
+def _sent(tenant: TenantRef) -> dict[str, Any]:
+    """The tenant as a message carries it."""
+    return {
+        "tenant": {
+            "id": str(tenant.id),
+            "slug": tenant.slug,
+            "schema": tenant.schema,
+            "database": tenant.database,
+        }
+    }

@@ -1,0 +1,170 @@
+"""An end user is forgotten: nothing of what was said can be read any more, wherever one looks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from django.conf import settings
+from django.db import connection
+from redis import Redis
+
+from chatplatform import tenancy
+from chatplatform.api.problem import Problem
+from chatplatform.postgres.roles import admin_connection
+from chatplatform.testing.audit import written
+from chatplatform.testing.clients import SLOW, Caller
+from chatplatform.testing.commands import result_of
+from conversations.models import Conversation, Feedback, Message
+from conversations.services import erasure
+from conversations.services.conversations import begin
+from conversations.tests.test_staff import answered, talk
+from conversations.vocabulary import Role
+from tenants import keyring, secrets
+from tenants.audit import certificates
+from tenants.models import Contact, DataKey, TenantIdempotencyRecord
+from tenants.selectors import TenantState
+from tenants.services.contacts import contact_for
+from tenants.tests.console import Console, person
+
+CANARY = "purple heron"
+
+
+@pytest.fixture
+def jane(in_acme: TenantState) -> Contact:
+    contact = contact_for("jane", name="Jane")
+    talk(in_acme, "My secret:", CANARY, contact=contact, system_prompt=CANARY)
+    answered(in_acme, contact.conversations.get(), f"A {CANARY}!")
+    message = Message.objects.get(role=Role.ASSISTANT, conversation__contact=contact)
+    Feedback.objects.create(message=message, rating="up", comment=CANARY)
+    return contact
+
+
+def test_everything_of_a_contact_goes_and_nothing_of_others(jane: Contact) -> None:
+    john = begin(contact=contact_for("john"))
+    said = Message.objects.create(conversation=john, role=Role.USER, content="I stay")
+    certificate = erasure.erase_contact(jane)
+    for model in (Contact, DataKey):
+        assert not model.objects.filter(id=jane.id).exists()
+    assert [one.id for one in Conversation.objects.all()] == [john.id]
+    assert [one.content for one in Message.objects.all()] == ["I stay"] and said.conversation_id == john.id
+    removed = {"conversations": 1, "replies": 1, "feedback": 1, "messages": 3, "kept_answers": 0, "keys": 1}
+    assert certificate["removed"] == removed and certificate["key_destroyed"]
+
+
+def test_a_copy_of_what_was_stored_cannot_be_opened(jane: Contact) -> None:
+    message = Message.objects.filter(role=Role.USER).latest("id")
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT content FROM conversations_message WHERE id = %s", [message.id])
+        copy = bytes(cursor.fetchone()[0])
+    assert Message.opened(copy, message.id) == CANARY
+    erasure.erase_contact(jane)
+    keyring.dropped({"tenant_id": str(tenancy.current_tenant().id), "owner": str(jane.id)})
+    with pytest.raises(secrets.UnknownKey):
+        Message.opened(copy, message.id)
+
+
+def test_every_process_drops_its_copy_of_the_key(jane: Contact, in_acme: TenantState) -> None:
+    name = (in_acme.ref.id, jane.id.bytes)
+    keyring._kept[name] = (1e9, "its key")
+    keyring.drop(in_acme.ref.id, jane.id)
+    assert name not in keyring._kept
+
+
+def test_answers_that_are_kept_for_repeated_requests_go_too(jane: Contact) -> None:
+    conversation = jane.conversations.get()
+    about: dict[str, Any] = {"credential": "k", "body_hash": b"", "status": 200}
+    kept: list[dict[str, Any]] = [
+        {"path": "/api/v1/conversations", "answer": {"id": str(conversation.id)}},
+        {"path": "/api/v1/conversations", "answer": {"id": "-", "end_user": {"external_id": "jane"}}},
+        {"path": f"/api/v1/conversations/{conversation.id}/messages", "reply_id": uuid4()},
+        {"path": "/api/v1/conversations", "answer": {"end_user": {"external_id": "john"}}},
+    ]
+    for number, one in enumerate(kept):
+        TenantIdempotencyRecord.objects.create(key=str(number), **about, **one)
+    assert erasure.erase_contact(jane)["removed"]["kept_answers"] == 3
+    assert [one.key for one in TenantIdempotencyRecord.objects.all()] == ["3"]
+
+
+def test_a_certificate_says_nothing_personal_and_cannot_be_changed(jane: Contact, tmp_path: Path) -> None:
+    certificate = result_of("erase_contact", "acme", "jane", "--yes")
+    assert certificates.is_genuine(json.loads(json.dumps(certificate)))
+    assert "jane" not in json.dumps(certificate).lower()
+    for name in certificate:
+        assert not certificates.is_genuine({**certificate, name: "else"})
+    assert written("action", "data")[-1] == ("contact.erased", {"certificate": certificate})
+    file = tmp_path / "certificate.json"
+    file.write_text(json.dumps(certificate))
+    assert result_of("verify_certificate", str(file)) == {"genuine": True}
+
+
+def test_who_is_not_there_is_not_found(in_acme: TenantState, globex: TenantState) -> None:
+    with tenancy.in_tenant(globex.ref):
+        other = contact_for("homer")
+    for name in ("homer", str(other.id), "", "x" * 300):
+        with pytest.raises(Problem):
+            erasure.access_contact(name)
+
+
+# --- The staff console -----------------------------------------------------------------------------------------
+def test_staff_erase_the_contact_of_a_conversation(jane: Contact, acme: TenantState) -> None:
+    conversation = jane.conversations.get()
+    path = f"conversations/acme/{conversation.id}/erase-contact/"
+    looker = Console(person("looker", "conversations.view_conversation"))
+    assert "Erase" not in looker.text(f"conversations/acme/{conversation.id}/")
+    assert looker.post(path).status_code == 403
+    eraser = Console(person("eraser", "conversations.view_conversation", "tenants.delete_contact"))
+    assert path in eraser.text(f"conversations/acme/{conversation.id}/")
+    assert "Erase Jane" in eraser.text(path)
+    assert Contact.objects.filter(id=jane.id).exists()
+    assert eraser.post(path).status_code == 302
+    assert not Contact.objects.filter(id=jane.id).exists()
+    assert eraser.get(path).status_code == 404
+
+
+# --- Where it really is ----------------------------------------------------------------------------------------
+def places(canary: bytes) -> Iterator[str]:
+    """Where these bytes are in the clear: tables, files (WAL and logs included), Valkey."""
+    with admin_connection() as admin:
+        admin.execute("CHECKPOINT")
+        tables = admin.execute(
+            "SELECT format('%I.%I', schemaname, tablename) FROM pg_tables WHERE schemaname !~ '^(pg_|information)'"
+        ).fetchall()
+        for (table,) in tables:
+            sql: Any = (
+                f"SELECT count(*) FROM {table} AS row WHERE strpos(row::text, %s) + strpos(row::text, %s) > 0"
+            )
+            if admin.execute(sql, [canary.decode(), canary.hex()]).fetchone() != (0,):
+                yield f"table {table}"
+    for file in Path(settings.DATA_DIR).rglob("*"):
+        if file.is_file() and canary in file.read_bytes():
+            yield f"file {file.relative_to(settings.DATA_DIR)}"
+    server: Any = Redis.from_url(settings.EVENT_LOG_URL)
+    for key in server.scan_iter():
+        kept = {b"stream": server.xrange, b"string": server.get}.get(server.type(key), server.dump)(key)
+        if canary.decode() in str(kept):
+            yield f"key {key.decode()}"
+
+
+@pytest.mark.processes
+def test_after_a_real_chat_the_words_are_nowhere(acme_api: Caller) -> None:
+    canary = f"heron{uuid4().hex}"
+    control, name = f"control{uuid4().hex}", f"jane-{uuid4().hex}"
+    one = acme_api.begin(end_user=name, system_prompt=f"{canary} prompt", metadata={"of": control})
+    acme_api.ask(one, f"{canary} one")
+    running = acme_api.begin(SLOW, end_user=name)
+    acme_api.start(running, f"{canary} two")
+    assert acme_api.get(f"/conversations/{one}/messages").json()["results"][0]["content"] == f"{canary} one"
+    kinds = {place.split()[0] for place in places(control.encode())}
+    assert kinds >= {"table", "file"}  # it would be found: this is not sealed
+    assert any(place.startswith("key ") for place in places(canary.encode()))  # an event log
+    answer = acme_api.http.delete(f"/tenants/acme/contacts/{name}")
+    assert answer.status_code == 200, answer.text
+    assert certificates.is_genuine(answer.json()) and answer.json()["removed"]["conversations"] == 2
+    assert acme_api.get(f"/conversations/{one}").status_code == 404
+    assert acme_api.http.delete(f"/tenants/acme/contacts/{name}").status_code == 404
+    assert list(places(canary.encode())) == []

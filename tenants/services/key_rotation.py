@@ -1,0 +1,140 @@
+"""Replacing keys without opening a text twice: the master key wraps the tenants' keys again, a tenant's new key the
+data keys. What is stored in the clear is sealed, and the other way round, as the tenant wants it.
+
+Every step is a transaction of its own and looks for what is left to do: one that was broken off goes on when it is
+asked for again. Requests go on all the while: the key before stays for an hour, and goes with the next rotation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from django.apps import apps
+from django.db import transaction
+from django.utils import timezone
+
+from chatplatform import tenancy
+from chatplatform.tenancy import Home, TenantRef
+from tenants import audit, keyring, secrets, selectors
+from tenants.fields import SealedTextField, Stored
+from tenants.keyring import Wrapping
+from tenants.master_keys import master_keys
+from tenants.models import DataKey, TenantKey
+from tenants.models.audit import PLATFORM
+from tenants.vocabulary import AuditAction
+
+BATCH = 500
+GRACE = timedelta(hours=1)  # longer than a process keeps the key that wraps
+Told = Callable[[str], None]
+
+
+def rotate_master(say: Told) -> int:
+    """Wrap again under the current master key what another one wrapped: the number of keys. Raises MasterKeyMissing."""
+    current, done = master_keys().current(), 0
+    with tenancy.in_platform():
+        left = TenantKey.objects.exclude(master=current)
+        while True:
+            with transaction.atomic():
+                rows = list(left.select_for_update()[:BATCH])
+                for row in rows:
+                    keyring.wrap_again(row)
+                TenantKey.objects.bulk_update(rows, ["master", "wrapped"])
+                if not rows:
+                    audit.record(AuditAction.MASTER_KEY_ROTATED, current, keys=done)
+                    return done
+            done += len(rows)
+            say(f"{done} keys wrapped again, {left.count()} to go")
+
+
+def rotate_tenant(tenant: TenantRef | None, say: Told) -> dict[str, int]:
+    """Give a tenant (None: the platform) a new key, wrap its data keys under it, and seal what is still in the clear.
+
+    What was begun before and broken off is brought to its end first.
+    """
+    owner = tenant.id if tenant else PLATFORM
+    if not _left(tenant):
+        keyring.replace(owner)
+    done = {"data_keys": _wrap_all(tenant, say) if tenant else 0}
+    with _inside(tenant):
+        done["texts"] = sum(_reseal(field, bool(tenant), say) for field in _sealed_fields(tenant))
+    with tenancy.in_platform(), transaction.atomic():
+        old = TenantKey.objects.filter(tenant=owner, current=False)
+        if not _left(tenant):
+            old.filter(replaced_at__lt=timezone.now() - GRACE).delete()
+        done["old_keys"] = old.count()
+        audit.record(AuditAction.DATA_KEYS_ROTATED, owner, tenant=owner, done=done)
+    return done
+
+
+def _inside(tenant: TenantRef | None) -> Any:
+    return tenancy.in_tenant(tenant) if tenant else tenancy.in_platform()
+
+
+def _left(tenant: TenantRef | None) -> bool:
+    """Whether data keys are still wrapped under a key that was replaced."""
+    if tenant is None:
+        return False
+    current = keyring.current_wrapping(tenant.id).id
+    with tenancy.in_tenant(tenant):
+        return DataKey.objects.exclude(tenant_key=current).exists()
+
+
+def _wrap_all(tenant: TenantRef, say: Told) -> int:
+    with tenancy.in_platform():
+        rows = TenantKey.objects.filter(tenant=tenant.id)
+        known = {row.id: keyring.wrapping_of(row) for row in rows}
+        [current] = [known[row.id] for row in rows if row.current]
+    done = 0
+    with tenancy.in_tenant(tenant):
+        while count := _wrap_some(known, current):
+            done += count
+            say(f"{tenant.slug}: {done} data keys wrapped again")
+    return done
+
+
+def _wrap_some(known: dict[UUID, Wrapping], current: Wrapping) -> int:
+    """Wrap some data keys under the current key that another one wrapped; how many."""
+    with transaction.atomic():
+        rows = list(DataKey.objects.exclude(tenant_key=current.id).select_for_update()[:BATCH])
+        for row in rows:
+            plain = known[row.tenant_key].unwrap(bytes(row.wrapped), row.id)
+            row.wrapped, row.tenant_key = current.wrap(plain, row.id), current.id
+        DataKey.objects.bulk_update(rows, ["tenant_key", "wrapped"])
+    return len(rows)
+
+
+def _sealed_fields(tenant: TenantRef | None) -> Iterator[SealedTextField]:
+    home = Home.TENANT if tenant else Home.SHARED
+    for model in apps.get_models():
+        if getattr(model, "home", None) is home:
+            yield from (field for field in model._meta.concrete_fields if isinstance(field, SealedTextField))
+
+
+def _reseal(field: SealedTextField, of_tenant: bool, say: Told) -> int:
+    """Seal what is in the clear in one column, or open what is sealed if the tenant wants no sealing; how many."""
+    done, last = 0, None
+    while True:
+        rows: Any = field.model._default_manager.order_by("pk").exclude(**{field.name: None})
+        rows = rows.filter(pk__gt=last) if last else rows
+        with transaction.atomic():
+            batch = list(rows.values_list("pk", field.name)[:BATCH])
+            wrong = [pk for pk, stored in batch if _is_wrong(stored, of_tenant)]
+            for row in field.model._default_manager.filter(pk__in=wrong).select_for_update(of=("self",)):
+                row.save(update_fields=[field.name])
+        if not batch:
+            return done
+        last, done = batch[-1][0], done + len(wrong)
+        if wrong:
+            say(f"{field.place.decode()}: {done} texts sealed anew")
+
+
+def _is_wrong(stored: Stored, of_tenant: bool) -> bool:
+    if stored == secrets.IN_THE_CLEAR:
+        return False
+    sealed_with = secrets.sealed_with(stored)
+    if not of_tenant:
+        return sealed_with != TenantKey.objects.get(tenant=PLATFORM, current=True).id
+    return (sealed_with is not None) != selectors.state(tenancy.current_tenant().id).encrypts
