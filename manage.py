@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from typing import Any
 
 # These touch neither database nor broker (or, as run_platform, run the servers themselves).
 WITHOUT_SERVERS = {
@@ -40,14 +41,25 @@ def main(arguments: list[str]) -> None:
     from django.conf import settings
 
     from chatplatform import embedded
+    from chatplatform.embedded import ownership
 
     # A command that is asked to end has to end its servers too.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
-        with embedded.ensure(settings.DATA_DIR, servers):
+        with embedded.ensure(settings.DATA_DIR, servers) as found:
+            if not found.owner:
+                use_port_of(ownership.owners_note(found.where.owner_lock))
             execute_from_command_line(arguments)
     except embedded.Failed as error:
         sys.exit(f"Error: {error}")
+
+
+def use_port_of(owner: dict[str, Any]) -> None:
+    """Make links with the port of the `make run` whose servers these are, unless this command was given one."""
+    from django.conf import settings
+
+    if "public_port" in owner and not {"PORT", "PUBLIC_PORT"} & os.environ.keys():
+        settings.PUBLIC_PORT = owner["public_port"]
 
 
 def needs_servers(arguments: list[str]) -> bool:

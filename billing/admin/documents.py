@@ -22,6 +22,7 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
+from django.utils.http import content_disposition_header
 from unfold.contrib.filters.admin import RelatedDropdownFilter
 
 from billing import invoices, payments
@@ -256,6 +257,6 @@ class IssuedDocumentAdmin(ReadOnlyAdmin):
 
 def _file(answer: Any, visit: Visit, ending: str, more: str = "") -> HttpResponseBase:
     name = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in visit.row.name)
-    answer.headers["Content-Disposition"] = f'attachment; filename="{name}{more}.{ending}"'
+    answer.headers["Content-Disposition"] = content_disposition_header(True, f"{name}{more}.{ending}")
     result: HttpResponseBase = answer
     return result

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from django.utils import timezone
 from django.utils.dateparse import parse_date
+from django.utils.http import content_disposition_header
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
@@ -71,8 +72,8 @@ class OneInvoice(ApiView):
         except Invoice.DoesNotExist as error:
             raise Problem(Code.NOT_FOUND, NO_INVOICE) from error
         if request.accepted_renderer.format == CsvRenderer.format:
-            name = f'attachment; filename="{document.invoice.number}.csv"'
-            return Response(invoices.as_csv(document), headers={"Content-Disposition": name})
+            attached = content_disposition_header(True, f"{document.invoice.number}.csv")
+            return Response(invoices.as_csv(document), headers={"Content-Disposition": attached})
         return Response(invoices.as_json(document))
 
 

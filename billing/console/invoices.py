@@ -8,6 +8,7 @@ from django.http import HttpResponse, JsonResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
 from django.urls import reverse
+from django.utils.http import content_disposition_header
 
 from billing import invoices
 from billing.access import access_calls, access_invoice, access_invoices
@@ -61,4 +62,4 @@ def calls(visit: Visit, invoice_id: UUID, line_id: UUID) -> HttpResponseBase:
 
 
 def _attached(name: str) -> dict[str, str]:
-    return {"Content-Disposition": f'attachment; filename="{name}"'}
+    return {"Content-Disposition": content_disposition_header(True, name)}

@@ -11,6 +11,7 @@ from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpRespons
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, render
 from django.utils import timezone
+from django.utils.http import content_disposition_header
 
 from billing import asked, months, selectors
 from billing.chart import chart
@@ -94,7 +95,7 @@ def ledger_csv(request: HttpRequest, slug: str) -> HttpResponseBase:
     return StreamingHttpResponse(
         selectors.ledger_csv(wanted, partial(tenancy.staff_view, tenant.ref)),
         content_type="text/csv; charset=utf-8",
-        headers={"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"},
+        headers={"Content-Disposition": content_disposition_header(True, name), "Cache-Control": "no-store"},
     )
 
 
@@ -122,4 +123,4 @@ def _query(request: HttpRequest, **cursor: object) -> str:
     query.pop("before", None)
     query.pop("after", None)
     query.update({name: str(value) for name, value in cursor.items()})
-    return query.urlencode()
+    return f"?{query.urlencode()}"

@@ -44,18 +44,28 @@ class FileLock:
         os.close(self._descriptor)
 
 
-def take_ownership(file: Path) -> FileLock | None:
-    """The owner's lock, with a note for the others who holds it; None if another process does."""
+def take_ownership(file: Path, **more: Any) -> FileLock | None:
+    """The owner's lock, with a note for the others who holds it, and `more`; None if another process does."""
     lock = FileLock.take(file)
     if lock:
-        lock.write({"pid": os.getpid(), "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])})
+        command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+        lock.write({"pid": os.getpid(), "command": command, **more})
     return lock
+
+
+def owners_note(file: Path) -> dict[str, Any]:
+    """What the holder of the owner's lock left for the others; empty if that cannot be read."""
+    try:
+        return dict(json.loads(file.read_text()))
+    except (OSError, ValueError, TypeError):
+        return {}
 
 
 def describe_owner(file: Path) -> str:
     """Who holds the owner's lock, for a message: `manage.py shell (process 42)`."""
-    try:
-        note = json.loads(file.read_text())
-        return f"{note['command']} (process {note['pid']})"
-    except (OSError, ValueError, KeyError):
-        return "another process"
+    note = owners_note(file)
+    return (
+        f"{note['command']} (process {note['pid']})"
+        if {"command", "pid"} <= note.keys()
+        else "another process"
+    )

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from chatplatform.embedded import ownership, postgres, valkey
 from chatplatform.embedded.account import server_account
@@ -61,13 +62,13 @@ def ensure(data_dir: Path, only: Collection[str] = ALL, *, timeout: float = 60.0
                 lock.release()
 
 
-def own(where: Locations, timeout: float = 10.0) -> FileLock:
-    """The ownership itself, for one that runs the servers as it likes.
+def own(where: Locations, timeout: float = 10.0, **note: Any) -> FileLock:
+    """The ownership itself, for one that runs the servers as it likes; `note` is for those who attach.
 
     `timeout` is seconds; raises Failed if another process keeps it for longer.
     """
     deadline, told = time.monotonic() + timeout, False
-    while (lock := ownership.take_ownership(where.owner_lock)) is None:
+    while (lock := ownership.take_ownership(where.owner_lock, **note)) is None:
         in_use = f"{where.data_dir} is in use by {ownership.describe_owner(where.owner_lock)}"
         if time.monotonic() > deadline:
             raise Failed(in_use)

@@ -226,11 +226,11 @@ def test_a_search_says_how_far_back_it_has_looked(
 
 
 def test_status_and_channel_narrow_the_list(looker: Console, acme: TenantState) -> None:
-    talk(acme, "Lisbon", status="open", channel="web")
-    talk(acme, "Porto", status="escalated", channel="web")
-    talk(acme, "Faro", status="escalated", channel="api")
+    talk(acme, "words of one", status="open", channel="web")
+    talk(acme, "words of two", status="escalated", channel="web")
+    talk(acme, "words of three", status="escalated", channel="api")
     html = looker.text("conversations/acme/", status="escalated", channel="api")
-    assert ("Lisbon" in html, "Porto" in html, "Faro" in html) == (False, False, True)
+    assert ("words of one" in html, "words of two" in html, "words of three" in html) == (False, False, True)
     wrong = looker.text("conversations/acme/", status="nonsense")
     assert "not one of the available choices" in wrong
 

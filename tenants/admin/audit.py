@@ -14,12 +14,15 @@ from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponseBadRequest, HttpResponseNotAllowed, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.urls import URLPattern, path
+from django.utils import timezone
+from django.utils.http import content_disposition_header
 from unfold.contrib.filters.admin import (
     DropdownFilter,
     MultipleDropdownFilter,
     RangeDateTimeFilter,
     TextFilter,
 )
+from unfold.utils import parse_datetime_str
 
 from chatplatform import csv_table, jobs, tenancy
 from tenants import audit
@@ -102,6 +105,19 @@ class ObjectKindFilter(DropdownFilter):  # type: ignore[misc]
         return queryset.filter(action__startswith=f"{self.value()}.") if self.value() else queryset
 
 
+class TimeFilter(RangeDateTimeFilter):  # type: ignore[misc]
+    """Between two times, which are UTC as all that the list shows. A day without a time is all of that day."""
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[AuditEntry]) -> QuerySet[AuditEntry]:
+        found = {}
+        for end, lookup, otherwise in (("from", "at__gte", "00:00:00"), ("to", "at__lte", "23:59:59.999999")):
+            day, time = (self.used_parameters.get(f"at_{end}_{part}", "").strip() for part in (0, 1))
+            moment = parse_datetime_str(f"{day} {time or otherwise}")
+            if moment is not None:
+                found[lookup] = timezone.make_aware(moment)
+        return queryset.filter(**found)
+
+
 @admin.register(AuditEntry)
 class AuditEntryAdmin(ReadOnlyAdmin):
     list_display = ("shown_at", "shown_tenant", "shown_action", "shown_actor", "shown_object", "shown_data")
@@ -111,7 +127,7 @@ class AuditEntryAdmin(ReadOnlyAdmin):
         ActorFilter,
         ObjectKindFilter,
         ObjectFilter,
-        ("at", RangeDateTimeFilter),
+        ("at", TimeFilter),
     )
     list_filter_submit = True
     list_per_page = 50
@@ -170,7 +186,7 @@ class AuditEntryAdmin(ReadOnlyAdmin):
             AuditAction.AUDIT_EXPORTED, tenant=_uuid(asked.get("tenant")), format=format, asked=asked
         )
         answer = StreamingHttpResponse(_streamed(rows, format), content_type=FORMATS[format])
-        answer["Content-Disposition"] = f'attachment; filename="audit.{format}"'
+        answer["Content-Disposition"] = content_disposition_header(True, f"audit.{format}")
         answer["X-Accel-Buffering"] = "no"
         return answer
 

@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import pytest
 from django.contrib.admin.models import LogEntry
+from django.utils import timezone
 
 from chatplatform import tenancy
 from chatplatform.testing.audit import written
@@ -52,8 +53,20 @@ def test_it_is_found_by_tenant_action_person_object_and_time(
     assert shown(root, action="tenant.suspended") == both
     assert shown(root, kind="key", object="k3y") == at_globex[:1]
     assert shown(root, actor="contact") == []
-    later = {"at_from_0": "2999-01-01", "at_from_1": "00:00", "at_to_0": "2999-01-02", "at_to_1": "00:00"}
-    assert shown(root, action="tenant.suspended", **later) == []
+
+
+@pytest.mark.filterwarnings("error:.*received a naive datetime")
+def test_it_is_found_by_time(root: Console, acme: TenantState, globex: TenantState) -> None:
+    suspended = {"action": "tenant.suspended"}
+    today = f"{timezone.now():%Y-%m-%d}"
+    long = {"at_from_0": "2020-01-01", "at_from_1": "08:00", "at_to_0": "2999-01-02", "at_to_1": "00:00"}
+    assert len(shown(root, **suspended, **long)) == 2
+    assert shown(root, **suspended, **(long | {"at_from_0": "2999-01-01"})) == []
+    assert len(shown(root, **suspended, at_from_0=today, at_to_0=today)) == 2, "all of a day"
+    assert shown(root, **suspended, at_to_0="2020-01-01") == []
+    assert len(shown(root, **suspended, at_from_0="soon", at_to_1="noon")) == 2, (
+        "what is no time narrows nothing"
+    )
 
 
 def test_it_is_searched_by_a_persons_name_an_address_or_any_id(root: Console, acme: TenantState) -> None:

@@ -38,7 +38,7 @@ class Command(BaseCommand):
             raise CommandError(problem)
         where = locations(settings.DATA_DIR)
         try:
-            lock = own(where)
+            lock = own(where, public_port=settings.PUBLIC_PORT)
             asyncio.run(serve())
             clear_sockets(where)
             lock.release()

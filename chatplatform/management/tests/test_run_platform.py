@@ -10,9 +10,11 @@ import pytest
 from django.core.management import CommandError, call_command
 from pytest_django import Settings
 
+import manage
 from chatplatform import pool
+from chatplatform.embedded import ownership
 from chatplatform.embedded.paths import locations
-from chatplatform.embedded.servers import definitions
+from chatplatform.embedded.servers import definitions, own
 from chatplatform.management import processes
 from chatplatform.management.commands.run_platform import STOP_ORDER
 from chatplatform.management.run_file import KEYS, RunFile
@@ -68,6 +70,24 @@ def test_urls_follow_scheme_domain_and_port(
     settings.PUBLIC_SCHEME, settings.PLATFORM_DOMAIN, settings.PUBLIC_PORT = scheme, domain, port
     urls = processes.urls()
     assert (urls["chat"], urls["api"]) == (chat, api)
+
+
+def test_a_command_beside_it_makes_links_with_its_port(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    lock = own(locations(tmp_path), public_port=9123)
+    note = ownership.owners_note(locations(tmp_path).owner_lock)
+    lock.release()
+    monkeypatch.delenv("PORT", raising=False)
+    monkeypatch.delenv("PUBLIC_PORT", raising=False)
+    manage.use_port_of(note)
+    assert processes.urls()["chat"] == "http://demo.localhost:9123/"
+    manage.use_port_of({"pid": 1, "command": "manage.py shell"})
+    assert settings.PUBLIC_PORT == 9123, "who is no platform has no port"
+    monkeypatch.setenv("PORT", "9000")
+    settings.PUBLIC_PORT = 9000
+    manage.use_port_of(note)
+    assert settings.PUBLIC_PORT == 9000, "what was asked for"
 
 
 def test_the_web_server_is_the_one_that_was_chosen(settings: Settings) -> None:
