@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 Role = Literal["system", "user", "assistant", "tool"]
 MOST_TOKENS = 100_000_000  # that one call can be about
@@ -33,6 +33,12 @@ class ModelRef:
 
     def __str__(self) -> str:
         return f"{self.provider}/{self.name}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The reference that ``str`` wrote so."""
+        provider, name = text.split("/", 1)
+        return cls(provider, name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,7 +126,7 @@ def _lost_calls(dead: _Dead) -> list[Row]:
     """The call under way when the worker died, if there can have been one. The provider alone knows how it ended."""
     if not dead.begun or dead.model is None:
         return []
-    model = ModelRef(*dead.model.split("/", 1))
+    model = ModelRef.parse(dead.model)
     try:
         price = pricing.price(model, dead.input_tokens)
     except pricing.Unpriced:

@@ -25,12 +25,13 @@ from chatplatform.llm.tokens import answer_tokens
 from chatplatform.llm.types import ChatMessage, ModelRef
 from chatplatform.postgres.prepared import Statement
 from conversations.models import Conversation, Message, Reply
+from conversations.prompts.build import HISTORY_MESSAGES
 
 M = TypeVar("M", bound=Model)
 
 # Takes the lease; marks the reply; reads all that the prompt needs. First the reply is locked, then its work row, as
 # the settlement does: an older attempt may be settling just now.
-BEGIN = Statement("""
+BEGIN = Statement(f"""
 WITH locked AS MATERIALIZED (
     SELECT message_id FROM conversations_reply WHERE message_id = %(reply)s FOR NO KEY UPDATE
 ), taken AS MATERIALIZED (
@@ -58,10 +59,10 @@ CROSS JOIN LATERAL (
     FROM (
         SELECT id, role, content FROM conversations_message
         WHERE conversation_id = begun.conversation_id AND id <= begun.user_message_id
-        ORDER BY id DESC LIMIT 20
+        ORDER BY id DESC LIMIT {HISTORY_MESSAGES}
     ) AS newest
 ) AS said (ids, roles, contents)
-""")
+""")  # noqa: S608 (no values)
 OF_REPLY = ("user_message_id", "conversation_id", "status", "attempt", "options", "created_at", "started_at")
 OF_CONVERSATION = ("model", "fallback_model", "temperature", "system_prompt", "contact_id")
 
@@ -160,10 +161,10 @@ def _keep_received(reply_id: UUID, attempt: int) -> None:
     """Note how much earlier attempts had received, for their calls to be booked, before this one's text replaces
     theirs."""
     dead = Hold.objects.filter(reply=reply_id, attempt__lt=attempt, model__isnull=False, received_tokens=None)
+    text = Message.objects.get(pk=reply_id).content if dead else ""
     for hold in dead:
         assert hold.model
-        text = Message.objects.get(pk=reply_id).content
-        hold.received_tokens = answer_tokens(text, ModelRef(*hold.model.split("/", 1)))
+        hold.received_tokens = answer_tokens(text, ModelRef.parse(hold.model))
         hold.save(update_fields=["received_tokens"])
 
 
