@@ -37,7 +37,7 @@ from tenants.auth.principal import Principal
 
 log = structlog.get_logger("conversations.socket")
 # Daphne refuses 1011, which would say that something failed here; what the client is to do is the same.
-MALFORMED, TOO_MANY, RESTARTING = 4400, 4429, 4503
+MALFORMED, GONE_FOR_GOOD, TOO_MANY, RESTARTING = 4400, 4404, 4429, 4503
 # Characters: 100,000 bytes of text, each escaped as \uXXXX, and the rest of the frame.
 LARGEST_FRAME = 700_000
 BURST, PER_SECOND = 200, 40  # frames a socket may send at once, and go on sending
@@ -302,6 +302,8 @@ class Conversation(Refusing):
                 await self._send_events(await reader.replay(cursor))
         elif item.kind == "message":
             await self._pass_on(item)
+        elif item.kind == events.ERASED:
+            await self.close(GONE_FOR_GOOD)
         elif item.kind == "accepted" or item.reply_id in self.cursors:
             await self._live(item)
         else:

@@ -146,8 +146,10 @@ def _replayed(record: Any, stream: bool) -> Accepted:
 
 
 def _stored(reply_id: UUID) -> tuple[Message, dict[str, Any]]:
-    """A turn as PostgreSQL has it: the message, and the reply's public shape."""
-    reply = Reply.objects.select_related("message", "user_message").get(pk=reply_id)
+    """A turn as PostgreSQL has it: the message, and the reply's public shape. Raises Problem: it was erased."""
+    reply = Reply.objects.select_related("message", "user_message").filter(pk=reply_id).first()
+    if reply is None:
+        raise Problem(Code.NOT_FOUND, access.NO_CONVERSATION)
     return reply.user_message, selectors.reply_as_json(reply)
 
 

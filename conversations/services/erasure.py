@@ -15,12 +15,15 @@ import structlog
 from django.db import transaction
 from django.db.models import Q
 
+from billing.models import Hold
+from billing.services import budgets
+from billing.services.budgets import Account
 from chatplatform import tenancy
 from chatplatform.api.problem import Code, Problem
 from chatplatform.tenancy import current_tenant
 from conversations.models import Conversation, Reply, Work
 from conversations.streaming import erasing, event_log
-from conversations.vocabulary import RUNNING
+from conversations.vocabulary import RUNNING, ReplyStatus
 from tenants import audit, control, keyring
 from tenants.audit import certificates
 from tenants.models import Contact, Tenant, TenantIdempotencyRecord
@@ -65,7 +68,7 @@ def erase_contact(contact: Contact) -> dict[str, Any]:
             Conversation.objects.select_for_update().filter(contact=contact).values_list("id", flat=True)
         )
         replies = list(Reply.objects.filter(conversation__in=conversations).values_list("pk", flat=True))
-        running = _stop(conversations)
+        running, waiting = _stop(conversations)
         removed = _remove(contact, conversations, replies)
         certificate = certificates.made(
             "contact",
@@ -77,17 +80,26 @@ def erase_contact(contact: Contact) -> dict[str, Any]:
             kept=KEPT,
         )
         audit.record(AuditAction.CONTACT_ERASED, contact.id, certificate=certificate)
-        transaction.on_commit(lambda: _forget(contact.id, replies, running))
+        transaction.on_commit(lambda: _forget(contact.id, conversations, replies, running))
+        transaction.on_commit(lambda: _release(waiting))
     return certificate
 
 
-def _stop(conversations: Sequence[UUID]) -> list[UUID]:
-    """Take the work on their replies away; a worker that is at one finds out, and can settle nothing."""
-    running = Reply.objects.filter(conversation__in=conversations, status__in=RUNNING)
-    ids = list(running.values_list("pk", flat=True))
+def _stop(conversations: Sequence[UUID]) -> tuple[list[UUID], list[UUID]]:
+    """Take the work on their replies away; a worker that is at one finds out, and can settle nothing. Gives back which
+    replies run, and which of them nobody has begun."""
+    # First the replies are locked, then their work rows, as whoever begins or settles one does.
+    running = Reply.objects.select_for_update().filter(conversation__in=conversations, status__in=RUNNING)
+    states = dict(running.order_by("pk").values_list("pk", "status"))
     with tenancy.in_platform():
-        Work.objects.filter(id__in=ids).delete()
-    return ids
+        Work.objects.filter(id__in=states).delete()
+    return list(states), [id for id, status in states.items() if status == ReplyStatus.QUEUED]
+
+
+def _release(replies: Sequence[UUID]) -> None:
+    """Give back what is held of budgets for replies that no worker will ever begin; a running one's worker does it."""
+    for hold in Hold.objects.filter(reply__in=replies):
+        budgets.settle(Account(hold.reply, hold.attempt, hold.conversation, hold.contact, hold.day))
 
 
 def remove_conversations(conversations: Sequence[UUID], replies: Sequence[UUID]) -> dict[str, int]:
@@ -114,12 +126,14 @@ def _remove(contact: Contact, conversations: Sequence[UUID], replies: Sequence[U
     return {shown: counts.get(label, 0) for label, shown in SHOWN.items()}
 
 
-def _forget(contact: UUID, replies: Sequence[UUID], running: Sequence[UUID]) -> None:
+def _forget(
+    contact: UUID, conversations: Sequence[UUID], replies: Sequence[UUID], running: Sequence[UUID]
+) -> None:
     keyring.drop(current_tenant().id, contact)
     for reply in running:
         control.publish("cancel_reply", reply_id=str(reply))
     try:
-        erasing.erase_logs(replies)
+        erasing.erase_logs(conversations, replies)
     except event_log.RedisError as error:  # they expire, a quarter of an hour after their end
         log.warning("event_logs_not_erased", contact=str(contact), error=type(error).__name__)
 

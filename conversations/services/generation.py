@@ -23,6 +23,7 @@ from conversations.services.settlement import Outcome
 from conversations.services.statements import Begun
 from conversations.streaming.writer import ReplyWriter
 from conversations.vocabulary import ReplyStatus, ResetReason
+from tenants.secrets import UnknownKey
 
 log = structlog.get_logger("conversations.generation")
 # Seconds between two tries, for two minutes: a database may fail over to another one, and what was called is on record
@@ -36,7 +37,10 @@ async def generate(reply_id: UUID) -> bool:
 
     False if this worker was stopped before the end: then the job must be sent again.
     """
-    begun = await jobs.in_thread(statements.begin, reply_id, leases.OWNER)
+    try:
+        begun = await jobs.in_thread(statements.begin, reply_id, leases.OWNER)
+    except UnknownKey:  # its end user was erased just now
+        begun = None
     if begun is None:
         log.info("nothing_to_generate", reply=str(reply_id))
         return True
@@ -50,7 +54,7 @@ async def generate(reply_id: UUID) -> bool:
             await writer.finish()
             return await _leave(reply, writer, hold, outcome)
         settled = await _settle(reply, outcome)
-        if settled is None:  # another attempt has taken over just now
+        if settled is None:  # another attempt has taken over just now, or the end user was erased
             await writer.finish()
             await _keep_calls(reply, outcome)
             await _end_again(reply)
@@ -82,6 +86,8 @@ async def _leave(reply: Reply, writer: ReplyWriter, hold: Hold, outcome: Outcome
             await jobs.in_thread(statements.hand_back, reply, writer.text)
             log.info("reply_handed_back", reply=str(reply.pk), attempt=reply.attempt)
             return False
+    except UnknownKey:  # the end user was erased: nobody goes on with it
+        return True
     finally:
         await _keep_calls(reply, outcome)
     if superseded:
@@ -94,6 +100,8 @@ async def _settle(reply: Reply, outcome: Outcome) -> dict[str, Any] | None:
     for _ in range(SETTLE_TRIES):
         try:
             return await jobs.in_thread(settlement.settle, reply, outcome)
+        except UnknownKey:  # the end user was erased: there is no reply that could be settled
+            return None
         except DATABASE_GONE as error:
             log.warning("settlement_waits", reply=str(reply.pk), error=type(error).__name__)
             await asyncio.sleep(SETTLE_PAUSE)

@@ -19,7 +19,7 @@ import orjson
 import structlog
 from django.db import IntegrityError, transaction
 from django.utils import timezone
-from psycopg.errors import UniqueViolation
+from psycopg.errors import ForeignKeyViolation, UniqueViolation
 
 from billing.services import budgets, clamping
 from billing.services.budgets import Account, Held
@@ -41,6 +41,7 @@ from conversations.vocabulary import Role
 from tenants import control, throttling
 from tenants import selectors as tenants
 from tenants.auth.principal import Principal
+from tenants.secrets import UnknownKey
 
 log = structlog.get_logger("conversations.turns")
 GENERATE = "conversations.generate_reply"
@@ -108,6 +109,8 @@ def accept(
             answer.id, 1, conversation_id, speaking.contact_id, said.created_at.astimezone(UTC).date()
         )
         return _store(said, answer, options, origin, headers, call, account, model)
+    except UnknownKey as error:  # the end user was erased since we looked
+        raise Problem(Code.NOT_FOUND, access.NO_CONVERSATION) from error
     except (Problem, IntegrityError) as error:
         if client_id is not None and (earlier := _earlier(conversation_id, client_id)):
             return earlier
@@ -115,6 +118,8 @@ def accept(
             raise Problem(
                 Code.REPLY_IN_PROGRESS, "This conversation's last message is still being answered."
             ) from error
+        if isinstance(error.__cause__, ForeignKeyViolation):  # as above
+            raise Problem(Code.NOT_FOUND, access.NO_CONVERSATION) from error
         raise
 
 

@@ -13,6 +13,8 @@ from conversations.vocabulary import LAST_EVENTS, ResetReason
 # Cursors of events that were made up from the stored reply, because the log is gone. They sort before the log's.
 ACCEPTED_CURSOR, RESET_CURSOR, TEXT_CURSOR = "0-0", "0-1", "0-2"
 END_CURSOR = f"{2**63}-0"
+# Published, and nothing that a client is sent: the conversation is gone, with its end user.
+ERASED = "erased"
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from redis.exceptions import RedisError
 
 from chatplatform import draining
 from conversations.streaming.event_log import channel
-from conversations.streaming.events import Event
+from conversations.streaming.events import ERASED, Event
 
 log = structlog.get_logger("conversations.hub")
 LONGEST_QUEUE = 256  # events kept for one reader; the log has them all
@@ -95,12 +95,12 @@ class Subscription:
 
 
 class Ends(Subscription):
-    """The last events of a conversation's replies alone, for who waits for nothing else."""
+    """The last events of a conversation's replies alone (or its own end), for who waits for nothing else."""
 
     __slots__ = ()
 
     def push(self, item: Item) -> None:
-        if not isinstance(item, Event) or item.last:
+        if not isinstance(item, Event) or item.last or item.kind == ERASED:
             super().push(item)
 
 

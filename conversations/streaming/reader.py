@@ -144,7 +144,8 @@ async def listening(conversation_id: UUID, kind: type[Subscription] = Subscripti
 async def live(cursor: Cursor, ear: Ear, *, to_the_end: bool = False) -> AsyncIterator[Event]:
     """The events of one reply from here on, to its last. Whoever listened before it was begun misses nothing.
 
-    They end early when this process is told to stop: soon, or `to_the_end` as late as can be.
+    They end early when this process is told to stop: soon, or `to_the_end` as late as can be; and without a last event
+    if the conversation is erased.
     """
     while not cursor.ended:
         item = await ear.next()
@@ -160,6 +161,9 @@ async def live(cursor: Cursor, ear: Ear, *, to_the_end: bool = False) -> AsyncIt
 
 async def _news(cursor: Cursor, item: Item) -> list[Event]:
     """What one item of a subscription means to the reader of one reply."""
+    if isinstance(item, Event) and item.kind == events.ERASED:
+        cursor.ended = True
+        return []
     if item is None or cursor.behind:
         return await replay(cursor)
     if isinstance(item, Event) and item.reply_id == cursor.reply_id and cursor.passes(item):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -13,15 +14,19 @@ from django.conf import settings
 from django.db import connection
 from redis import Redis
 
-from chatplatform import tenancy
+from billing.models import Hold, LedgerEntry
+from chatplatform import jobs, tenancy
 from chatplatform.api.problem import Problem
 from chatplatform.postgres.roles import admin_connection
+from chatplatform.testing import cast
 from chatplatform.testing.audit import written
-from chatplatform.testing.clients import SLOW, Caller
+from chatplatform.testing.clients import LAST, SLOW, Caller
 from chatplatform.testing.commands import result_of
-from conversations.models import Conversation, Feedback, Message
+from chatplatform.testing.stage import until
+from conversations.models import Conversation, Feedback, Message, Reply, Work
 from conversations.services import erasure
 from conversations.services.conversations import begin
+from conversations.tests.spending import say
 from conversations.tests.test_staff import answered, talk
 from conversations.vocabulary import Role
 from tenants import keyring, secrets
@@ -168,3 +173,50 @@ def test_after_a_real_chat_the_words_are_nowhere(acme_api: Caller) -> None:
     assert acme_api.get(f"/conversations/{one}").status_code == 404
     assert acme_api.http.delete(f"/tenants/acme/contacts/{name}").status_code == 404
     assert list(places(canary.encode())) == []
+
+
+# --- While they are here ---------------------------------------------------------------------------------------
+@pytest.mark.processes
+def test_who_is_erased_in_the_middle_of_a_reply_is_sent_away(acme_api: Caller, committed: None) -> None:
+    """Sockets are closed, streams end, the reply stops without a trace, what it held and its call are settled."""
+    name = f"jane-{uuid4().hex}"
+    here, waits = (acme_api.begin(SLOW, end_user=name) for _ in range(2))
+    token = acme_api.post("/tokens", {"end_user": {"external_id": name}}).json()["token"]
+    visitor = Caller(acme_api.live, token)
+    with ThreadPoolExecutor(1) as pool, visitor.socket(here) as mine, acme_api.socket(here) as backends:
+        mine.say("Go on")
+        reply = mine.until("delta")[-1]["reply_id"]
+        waiting = pool.submit(acme_api.say, waits)
+        other = until(lambda: running_in(waits), "the other reply runs")
+        with acme_api.reading(here, reply) as stream:
+            next(stream)
+            assert acme_api.http.delete(f"/tenants/acme/contacts/{name}").status_code == 200
+            assert [event for event in stream if event.kind in LAST] == []
+        assert mine.close_code() == backends.close_code() == 4404
+        assert waiting.result().status_code == 404
+    assert visitor.post("/conversations").status_code == 401
+    with tenancy.in_tenant(cast.state("acme").ref):
+        until(lambda: not Hold.objects.filter(reply__in=[reply, other]).exists(), "nothing is held any more")
+        booked = LedgerEntry.objects.filter(reply__in=[reply, other])
+        until(lambda: booked.count() == 2, "both calls are booked, for they are billed")
+        assert not Message.objects.filter(id__in=[reply, other]).exists()
+        assert not DataKey.objects.filter(contact__external_id=name).exists()
+    with tenancy.in_platform():
+        assert not Work.objects.filter(id__in=[reply, other]).exists()
+
+
+def running_in(conversation: str) -> str | None:
+    """The reply that a worker is at in a conversation of Acme's."""
+    with tenancy.in_tenant(cast.state("acme").ref):
+        found = Reply.objects.filter(conversation=conversation, status="generating").first()
+        return str(found.pk) if found else None
+
+
+@pytest.mark.usefixtures("committed")
+def test_what_is_held_for_a_reply_that_nobody_has_begun_is_given_back() -> None:
+    with tenancy.in_tenant(cast.state("acme").ref), jobs.taken_by(lambda *_: None):
+        contact = contact_for(f"jane-{uuid4().hex}")
+        say(begin(contact=contact, model="local").pk)()
+        assert Hold.objects.filter(contact=contact.id).exists()
+        erasure.erase_contact(contact)
+        assert not Hold.objects.filter(contact=contact.id).exists()
