@@ -36,13 +36,19 @@ class Planted:
     """A throw-away tenant and what was planted in it.
 
     `canary` is a word that nothing else in the world contains; `ids` are identifiers by the names that the tables use
-    (`{name}` in a body or query, or a parameter of a route); `credentials` are the headers that each `Who` sends.
+    (`{name}` in a body, query or cookie, or a parameter of a route), `codes` those that are good for a moment only;
+    `credentials` are the headers that each `Who` sends.
     """
 
     ref: TenantRef
     canary: str
     ids: dict[str, str] = field(default_factory=dict)
     credentials: dict[Who, dict[str, str]] = field(default_factory=dict)
+    codes: dict[str, Callable[[], str]] = field(default_factory=dict)
+
+    def known(self) -> dict[str, str]:
+        """All identifiers, as they are now."""
+        return {**self.ids, **{name: code() for name, code in self.codes.items()}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +57,7 @@ class Call:
 
     `shows`: the own canary must be in the answer, so that it is known to lead to what was planted. `open`: the same for
     everybody, so others are not refused. `ids` says which identifier a parameter takes, if not that of its name.
-    `everybody`: staff's lists, which may show all tenants.
+    `everybody`: staff's lists, which may show all tenants. `cookie`: one more, beside those of who it is.
     """
 
     who: Who
@@ -59,6 +65,7 @@ class Call:
     status: int = 200
     body: Mapping[str, Any] | None = None
     query: str = ""
+    cookie: str = ""
     shows: bool = False
     open: bool = False
     everybody: bool = False
@@ -76,11 +83,15 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """How a command is run: `arguments` with `{name}` for identifiers. `shows` and `everybody` as in Call."""
+    """How a command is run: `arguments` with `{name}` for identifiers. `shows` and `everybody` as in Call; an archive
+    that it `writes` is part of what it shows. `fails_for_others`: with the first identifier its own and the others not.
+    """
 
     arguments: tuple[str, ...] = ()
     shows: bool = False
     everybody: bool = False
+    writes: str = ""
+    fails_for_others: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +113,7 @@ class Walks:
     staff: Mapping[str, tuple[Call, ...]] = field(default_factory=dict)
     sockets: frozenset[str] = frozenset()
     tasks: Mapping[str, Job | Elsewhere] = field(default_factory=dict)
-    commands: Mapping[str, Command | Elsewhere] = field(default_factory=dict)
+    commands: Mapping[str, Command | tuple[Command, ...] | Elsewhere] = field(default_factory=dict)
     keys: frozenset[str] = frozenset()
     searches: Mapping[str, Callable[[str], str]] = field(default_factory=dict)
     forget: Callable[[Planted], None] | None = None

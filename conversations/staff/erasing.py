@@ -12,6 +12,7 @@ from django.shortcuts import get_object_or_404, render
 from django.urls import reverse
 
 from chatplatform import tenancy
+from chatplatform.api.problem import Problem
 from conversations.models import Conversation
 from conversations.services import erasure
 from conversations.staff.listing import contact_names
@@ -34,9 +35,12 @@ def erase_contact(request: HttpRequest, slug: str, conversation_id: UUID) -> Htt
     if found is None or found.contact is None:
         raise Http404
     if request.method == "POST":
-        with tenancy.in_tenant(tenant.ref):
-            erasure.erase_contact(found.contact)
-        messages.success(request, "Erased. The certificate is in the audit log.")
+        try:
+            with tenancy.in_tenant(tenant.ref):
+                erasure.erase_contact(found.contact)
+            messages.success(request, "Erased. The certificate is in the audit log.")
+        except Problem as problem:  # the tenant is on legal hold
+            messages.error(request, problem.detail)
         return HttpResponseRedirect(reverse("staff:conversations", args=[slug]))
     name, _ = contact_names(found)
     asked = {"title": f"Erase {name}?", "text": TEXT, "button": "Erase", "danger": True}

@@ -9,6 +9,7 @@ from django import forms
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.http.response import HttpResponseBase
+from django.shortcuts import get_object_or_404
 from unfold.widgets import (
     UnfoldAdminSelectWidget,
     UnfoldAdminTextareaWidget,
@@ -21,6 +22,7 @@ from chatplatform.api.problem import Problem
 from tenants import selectors
 from tenants.admin.pages import Page, Visit
 from tenants.console.sign_in_settings import ProviderForm, addresses
+from tenants.models import SignInProvider
 from tenants.services import sign_in_providers
 
 LOOKS: tuple[tuple[type[forms.Field], Any], ...] = (
@@ -86,7 +88,7 @@ def need(visit: Visit) -> HttpResponseBase:
 
 def remove(visit: Visit, provider_id: UUID) -> HttpResponseBase:
     """Trust a provider no more."""
-    provider = sign_in_providers.one(visit.tenant.ref, provider_id)
+    provider = get_object_or_404(SignInProvider, pk=provider_id, tenant=visit.tenant)
     sign_in_providers.remove(provider)
     visit.log(f"Removed the sign-in provider {provider.issuer}.")
     messages.success(visit.request, f"{provider.name} is removed; whom it signed in is signed out.")

@@ -107,7 +107,7 @@ def listing(door: Door) -> HttpResponse:
     """All of them, and what can be done with each."""
     if not door.may_change():
         return door.way_back()
-    there, notice, failed = second_factors.listed(door.holder), "", ""
+    there, notice, failed, status = second_factors.listed(door.holder), "", "", 200
     if door.request.method == "POST":
         try:
             if "codes" in door.request.POST and there:
@@ -115,7 +115,7 @@ def listing(door: Door) -> HttpResponse:
             second_factors.remove(door.holder, _id(door.request.POST.get("remove", "")))
             notice = "It is removed, and good no more."
         except Problem as problem:
-            failed = problem.detail
+            failed, status = problem.detail, problem.code.status
         there = second_factors.listed(door.holder)
     codes = [one for one in there if one.kind == FactorKind.CODE]
     shown: dict[str, Any] = {
@@ -123,7 +123,7 @@ def listing(door: Door) -> HttpResponse:
         "codes": len(codes),
         "failed": failed,
     }
-    return door.show("second_factors", notice=notice, needed=door.holder.needed, **shown)
+    return door.show("second_factors", status=status, notice=notice, needed=door.holder.needed, **shown)
 
 
 def add_app(door: Door) -> HttpResponse:
@@ -199,18 +199,19 @@ def _of_app(door: Door, form: forms.Form) -> dict[str, Any]:
     # Made by the library out of plain numbers.
     picture = mark_safe(second_factors.picture(door.holder, secret, door.issuer))
     groups = " ".join(secret[at : at + 4] for at in range(0, len(secret), 4))
-    return {"picture": picture, "secret": groups, "sealed": signing.dumps(secret, salt=_salt(door))}
+    return {"picture": picture, "secret": groups, "sealed": signing.dumps(secret, salt=salt(door.holder))}
 
 
 def _opened(door: Door, sealed: str) -> str:
     try:
-        return str(signing.loads(sealed, salt=_salt(door), max_age=SET_UP_IN))
+        return str(signing.loads(sealed, salt=salt(door.holder), max_age=SET_UP_IN))
     except signing.BadSignature as error:
         raise Problem(Code.INVALID_REQUEST, "That took too long. Here is another picture.") from error
 
 
-def _salt(door: Door) -> str:
-    return f"chatplatform.second-factor.{door.holder.thing}"
+def salt(holder: Holder) -> str:
+    """What an app's secret is signed with while its picture is looked at."""
+    return f"chatplatform.second-factor.{holder.thing}"
 
 
 def _json(text: str) -> Any:

@@ -61,7 +61,7 @@ def link(visit: Visit, provider_id: UUID) -> HttpResponseBase:
     """The account that was shown stands for the member from now on."""
     provider = sign_in_providers.one(visit.tenant.ref, provider_id)
     try:
-        said = signing.loads(visit.request.POST.get("person", ""), salt=_salt(visit.member), max_age=LASTS)
+        said = signing.loads(visit.request.POST.get("person", ""), salt=salt(visit.member), max_age=LASTS)
         sign_in_providers.link(visit.member.membership_id, provider, Person(*said))
     except (signing.BadSignature, Problem):
         return go(TAB, done="not-linked")
@@ -87,7 +87,7 @@ def _leave(
     response = HttpResponseRedirect(address)
     response.set_cookie(
         COOKIE,
-        signing.dumps(carried, salt=_salt(tenant)),
+        signing.dumps(carried, salt=salt(tenant)),
         max_age=LASTS,
         path="/",
         secure=settings.SESSION_COOKIE_SECURE,
@@ -110,7 +110,7 @@ def _arrive(request: HttpRequest, tenant: TenantState, provider_id: UUID) -> Htt
         member = entrance.member if entrance else None
         if member is None or str(member.session_id) != carried["link"]:
             raise Problem(Code.NOT_AUTHENTICATED, "You were signed out meanwhile. Sign in, then try again.")
-        sealed = signing.dumps([person.issuer, person.subject, person.email], salt=_salt(member))
+        sealed = signing.dumps([person.issuer, person.subject, person.email], salt=salt(member))
         return show(request, tenant, "link", provider=provider, person=person, sealed=sealed)
     token = sign_in_providers.sign_in(provider, person, agent=request.headers.get("User-Agent", ""))
     end_entrance(entrance)
@@ -122,7 +122,7 @@ def _arrive(request: HttpRequest, tenant: TenantState, provider_id: UUID) -> Htt
 def _carried(request: HttpRequest, tenant: TenantState, provider_id: UUID) -> dict[str, Any]:
     try:
         carried: dict[str, Any] = signing.loads(
-            request.COOKIES.get(COOKIE, ""), salt=_salt(tenant), max_age=LASTS
+            request.COOKIES.get(COOKIE, ""), salt=salt(tenant), max_age=LASTS
         )
     except signing.BadSignature:
         carried = {}
@@ -147,7 +147,7 @@ def _back(request: HttpRequest, provider_id: UUID) -> str:
     return f"{settings.PUBLIC_SCHEME}://{request.get_host()}{path}"
 
 
-def _salt(whose: TenantState | Member) -> str:
-    """For one tenant, or for one session."""
+def salt(whose: TenantState | Member) -> str:
+    """What is signed here is good for one tenant, or for one session."""
     id = whose.ref.id if isinstance(whose, TenantState) else whose.session_id
     return f"chatplatform.provider-journey.{id}"

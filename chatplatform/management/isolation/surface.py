@@ -9,6 +9,7 @@ from typing import Any
 from celery import Celery
 from django.apps import apps
 from django.conf import settings
+from django.contrib.postgres.indexes import GinIndex
 from django.contrib.postgres.search import SearchVectorField
 from django.core.management import get_commands
 from django.urls import URLPattern, URLResolver, get_resolver
@@ -64,12 +65,13 @@ def commands() -> list[str]:
 
 
 def searched_models() -> list[str]:
-    """Every model that can be searched by words or by vectors."""
+    """Every model that can be searched by words or by vectors: by what its columns are, or how they are indexed."""
     kinds = (VectorField, SearchVectorField)
     return sorted(
         model._meta.label
         for model in apps.get_models()
         if any(isinstance(getattr(field, "output_field", field), kinds) for field in model._meta.get_fields())
+        or any(isinstance(index, GinIndex) for index in model._meta.indexes)
     )
 
 

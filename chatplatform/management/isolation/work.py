@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import io
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import Context
 from threading import Lock
 from typing import Any
+from zipfile import ZipFile
+
+from django.core.management import call_command
+from django.core.management.base import CommandError
 
 from chatplatform import jobs, tenancy
 from chatplatform.celery import app
-from chatplatform.isolation import Job, Planted
+from chatplatform.isolation import Command, Job, Planted
 from chatplatform.management.isolation import surface
-from chatplatform.management.isolation.walk import Findings
+from chatplatform.management.isolation.walk import PLANTED, Findings, filled
 from chatplatform.tenancy import TenantRef
 
 WORKERS = 4
@@ -87,3 +93,38 @@ def _sent(tenant: TenantRef) -> dict[str, Any]:
             "database": tenant.database,
         }
     }
+
+
+def walk_command(name: str, how: Command, own: Planted, other: Planted, findings: Findings) -> None:
+    """Run a command with the tenant's own identifiers, and with the other's beside the first."""
+    ids, where = {**own.known(), "canary": own.canary}, f"command {name}"
+    try:
+        said = _said(name, how, ids)
+    except CommandError as error:
+        findings.add(where, f"does not work for its own tenant: {error}")
+        return
+    if how.shows and own.canary not in said:
+        findings.add(where, "does not show what was planted")
+    if other.canary in said and not how.everybody:
+        findings.add(where, "SHOWS WHAT IS THE OTHER'S")
+    if how.fails_for_others:
+        first = PLANTED.findall(" ".join(how.arguments))[0]
+        try:
+            _said(name, how, {**other.known(), first: ids[first]})
+            findings.add(where, "works with the other's identifiers")
+        except CommandError:
+            pass
+
+
+def _said(name: str, how: Command, ids: Mapping[str, str]) -> str:
+    """What a command prints, and what is in the archive that it writes. Raises CommandError."""
+    said = io.StringIO()
+    try:
+        call_command(name, *(filled(one, ids) for one in how.arguments), "--json", stdout=said, stderr=said)
+    except CommandError:
+        if not how.everybody:
+            raise
+    if how.writes:
+        with ZipFile(filled(how.writes, ids)) as archive:
+            said.writelines(archive.read(member).decode() for member in archive.namelist())
+    return said.getvalue()

@@ -2,99 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
-from django.contrib.auth.hashers import make_password
-from django.utils import timezone
-
-from chatplatform.isolation import Call, Command, Elsewhere, Job, Planted, Walks, Who
-from chatplatform.postgres.models import uuid7
-from chatplatform.tenancy import in_platform
-from tenants.auth import members as cookies
-from tenants.models import MemberSession, Membership, Tenant, User
-from tenants.services import (
-    api_keys,
-    configuration,
-    domains,
-    member_links,
-    member_sessions,
-    members,
-    token_issuers,
-)
-from tenants.services.member_links import Link
-from tenants.vocabulary import MemberRole, Scope
+from chatplatform.isolation import Call, Command, Elsewhere, Job, Walks, Who
+from tenants.isolation import ways_in
+from tenants.isolation.planting import PUBLIC_KEY, plant
 
 KEY, MEMBER, STAFF, NOBODY, PLATFORM = Who.KEY, Who.MEMBER, Who.STAFF, Who.NOBODY, Who.PLATFORM
-PUBLIC_KEY = '{"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}'
-PASSWORD = uuid7().hex  # of this process's throw-away members
-SOON = timedelta(hours=2)
-
-
-def plant(tenant: Planted) -> None:
-    """Keys, issuers, members with sessions and links, a domain and a configuration of its own; and spare ones, for
-    what ends them."""
-    with in_platform():
-        row = Tenant.objects.get(pk=tenant.ref.id)
-    tenant.ids |= {"slug": row.slug, "tenant_id": str(row.pk), "password": PASSWORD}
-    configuration.change(
-        tenant.ref,
-        {"system_prompt": tenant.canary, "escalation_email": f"people@{tenant.canary}.invalid"},
-        author="check_isolation",
-        by_staff=True,
-    )
-    _plant_keys(tenant, row)
-    for name in ("", "spare_", "staffs_spare_"):
-        issuer = token_issuers.register(
-            tenant.ref, f"{name}{tenant.canary}", f"https://{tenant.canary}.invalid", public_key=PUBLIC_KEY
-        )
-        tenant.ids[f"{name}issuer_id"] = str(issuer.pk)
-    tenant.ids["domain_id"] = str(domains.add(tenant.ref, f"{tenant.canary}.example.com").pk)
-    _plant_members(tenant)
-
-
-def _plant_keys(tenant: Planted, row: Tenant) -> None:
-    scopes = [scope for scope in Scope if scope is not Scope.PLATFORM]
-    for name in ("", "spare_", "other_spare_", "staffs_spare_", "staffs_other_spare_"):
-        key, shown = api_keys.create(row, scopes, expires_in=SOON, name=f"{name}{tenant.canary}")
-        tenant.ids |= {f"{name}key_id": key.public_id, f"{name}key": str(key.pk)}
-        if not name:
-            tenant.credentials[KEY] = {"Authorization": f"Bearer {shown}"}
-
-
-def _plant_members(tenant: Planted) -> None:
-    password = make_password(PASSWORD)
-    for name, role in (
-        ("owner", MemberRole.OWNER),
-        ("leaving", MemberRole.ADMIN),
-        ("membership", MemberRole.VIEWER),
-    ):
-        one = _joined(tenant, name, role, password)
-        tenant.ids[f"{name}_id"] = str(one.pk)
-        if name != "membership":
-            who = MEMBER if name == "owner" else Who.LEAVING_MEMBER
-            tenant.credentials[who] = {"Cookie": f"{cookies.COOKIE}={member_sessions.start(one, agent='')}"}
-        if name == "owner":
-            member_sessions.start(one, agent=tenant.canary)
-            with in_platform():
-                other = MemberSession.objects.get(membership=one, agent=tenant.canary)
-            tenant.ids |= {"session_id": str(other.pk), "email": one.email}
-    for name, state in (("invited", Link.JOIN), ("forgetful", Link.RESET)):
-        one = _joined(tenant, name, MemberRole.VIEWER, password if state is Link.RESET else None)
-        with in_platform():
-            tenant.ids |= {f"{name}_id": str(one.pk), f"{state}_token": member_links.make(state, one)}
-
-
-def _joined(tenant: Planted, name: str, role: str, password: str | None) -> Membership:
-    """A member, who has joined if there is a password."""
-    email = f"{name}@{tenant.canary}.invalid"
-    one = members.invite(tenant.ref, email, role, by="check_isolation")
-    with in_platform():
-        if password:
-            User.objects.filter(pk=one.user_id).update(password=password)
-            Membership.objects.filter(pk=one.pk).update(joined_at=timezone.now())
-        return Membership.objects.select_related("user", "tenant").get(pk=one.pk)
-
-
 ONE = "tenants/<slug:slug>"
 A_KEY, AN_ISSUER = f"{ONE}/api-keys/<str:key_id>", f"{ONE}/token-issuers/<uuid:issuer_id>"
 A_MEMBER, A_SESSION = "console/members/<uuid:membership_id>", "console/account/sessions/<uuid:session_id>"
@@ -123,6 +35,7 @@ WALKS = Walks(
         f"{A_KEY}/rotate": (Call(KEY, "POST", 201, {}, ids={"key_id": "other_spare_key_id"}),),
     },
     pages={
+        **ways_in.PAGES,
         "session": (Call(NOBODY, "POST", 401, {"token": ""}, open=True),),
         "console": (Call(NOBODY, status=302, open=True),),
         "console/sign-in": (
@@ -153,6 +66,7 @@ WALKS = Walks(
         ),
     },
     staff={
+        **ways_in.STAFFS,
         f"{ADMIN}/auditentry/export/": (
             Call(STAFF, "POST", body={"format": "csv"}, query="tenant={tenant_id}"),
         ),
@@ -204,6 +118,9 @@ WALKS = Walks(
         "invite_member": Command(("{slug}", "second@{canary}.invalid"), shows=True),
         "rotate_signing_keys": Elsewhere("It changes the platform's own keys and knows no tenant."),
         "verify_audit_log": Command(("{slug}",)),
+        "verify_certificate": Command(("{certificate}",)),
+        "rotate_keys": Command(("--tenant", "{slug}")),
+        "reset_second_factor": Command(("{leaving_staff}",)),
     },
     keys=frozenset({"rate", "cache"}),
 )
