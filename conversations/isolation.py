@@ -40,6 +40,8 @@ def plant(tenant: Planted) -> None:
         erased, _ = _talk(tenant, "erased_")
         certificate = Path(ids["folder"], "certificate.json")
         certificate.write_text(json.dumps(erasure.erase_contact(erased)))
+        talk.escalation_reason = canary
+        talk.save(update_fields=["escalation_reason"])
         conversations.rate(talk, 3, canary)
         state = selectors.state(tenant.ref.id)
         caller = Principal(f"contact:{contact.pk}", frozenset({Scope.CHAT}), state, contact_id=contact.pk)

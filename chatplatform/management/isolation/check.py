@@ -10,7 +10,6 @@ from contextvars import Context
 from dataclasses import dataclass, field
 from typing import Any
 
-from django.conf import settings
 from django.core import mail
 from django.test.utils import override_settings
 
@@ -18,11 +17,11 @@ from billing import isolation as billing
 from chatplatform import jobs, tenancy
 from chatplatform.celery import app
 from chatplatform.isolation import Call, Command, Elsewhere, Job, Planted, Walks, Who
-from chatplatform.management.isolation import roof, stored, surface, work
+from chatplatform.management.isolation import roof, sockets, stored, surface, work
 from chatplatform.management.isolation.caller import Caller
 from chatplatform.management.isolation.scene import Scene
 from chatplatform.management.isolation.surface import API, Route
-from chatplatform.management.isolation.walk import Findings, Walker, host_of
+from chatplatform.management.isolation.walk import Findings, Walker
 from conversations import isolation as conversations
 from tenants import isolation as tenants
 from tenants.models import IsolationReport
@@ -32,7 +31,6 @@ WALKS: tuple[Walks, ...] = (tenants.WALKS, conversations.WALKS, billing.WALKS, r
 HERE = {"EMAIL_BACKEND": "django.core.mail.backends.locmem.EmailBackend", "ALLOW_PRIVATE_KEY_SERVERS": True}
 UNTAUGHT = "nobody has taught the check how to walk it"
 GONE = "is in a table of the check, but not in the platform"
-CONVERSATION = "ws/<uuid:conversation_id>"
 
 
 @dataclass
@@ -97,6 +95,10 @@ class Check:
             if own.canary in str(message.message()) and other.canary in str(message.message()):
                 self.findings.add("mail", f"{message.subject!r} holds what is of both")
         self._look_through_valkey(own, other)
+        for column in surface.sealed():
+            self._count("sealed columns", 1)
+            if wrong := stored.opened_by_others(column, own, other):
+                self.findings.add(f"column {column.place.decode()}", wrong)
         for one in scene.planted:
             for table in stored.foreign_rights(one):
                 self.findings.add(f"table {table}", "a tenant's role may use it, and it is not its own")
@@ -154,33 +156,7 @@ class Check:
     async def _walk_sockets(self, caller: Caller, own: Planted, other: Planted) -> None:
         known = {pattern for walks in self.walks for pattern in walks.sockets}
         self._compare_tables("sockets", dict.fromkeys(surface.sockets()), dict.fromkeys(known), str)
-        path, theirs = (f"/ws/{one.ids['conversation_id']}" for one in (own, other))
-        ask = {"type": "message", "content": f"Hello {own.canary}", "client_id": "1"}
-        resume, steal = ({"type": "resume", "reply_id": one.ids["reply_id"]} for one in (own, other))
-        key, cookie = own.credentials[Who.KEY], own.credentials[Who.VISITOR]
-        host, elsewhere = host_of(own), host_of(other)
-        away = {"Origin": f"{settings.PUBLIC_SCHEME}://{elsewhere}"}
-        trials: tuple[tuple[str, str, str, dict[str, str], tuple[Any, ...], bool], ...] = (
-            ("with its key", host, path, key, (ask,), True),
-            ("with its visitor's cookie", host, path, cookie, (resume,), True),
-            ("with its key, for the other's reply", host, path, key, (steal,), True),
-            ("in the other's conversation", host, theirs, key, (resume,), False),
-            ("in the other's conversation, with a cookie", host, theirs, cookie, (resume,), False),
-            ("at the other's host", elsewhere, path, key, (resume,), False),
-            ("at the other's host, in its conversation", elsewhere, theirs, cookie, (steal,), False),
-            ("from the other's page", host, path, {**cookie, **away}, (resume,), False),
-            ("with nothing", host, path, {}, (resume,), False),
-            ("at no address", host, "/ws/nowhere", key, (), False),
-        )
-        for what, at, to, headers, frames, works in trials:
-            self.findings.asked += 1
-            answer = await caller.socket(at, to, headers, frames)
-            if (answer.status == 101) is not works:
-                self.findings.add(f"socket {what}", f"answers {answer.status}")
-            if other.canary in answer.text:
-                self.findings.add(f"socket {what}", "SHOWS WHAT IS THE OTHER'S")
-            if works and frames != (steal,) and own.canary not in answer.text:
-                self.findings.add(f"socket {what}", f"does not show what was planted: {answer.text[-300:]}")
+        await sockets.walk(caller, own, other, self.findings)
 
     # --- Tasks, commands, searches, keys ----------------------------------------------------------------------
     def _walk_tasks(self, own: Planted, other: Planted) -> None:

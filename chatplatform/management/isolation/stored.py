@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import redis
@@ -12,7 +13,10 @@ from django.db import connection
 
 from chatplatform import tenancy
 from chatplatform.isolation import Planted
+from chatplatform.postgres.models import uuid7
 from chatplatform.tenancy import Home
+from tenants import secrets
+from tenants.fields import SealedTextField
 from tenants.models import Tenant
 
 # What changes by being used, and says nothing of anybody.
@@ -38,6 +42,33 @@ def state_of(tenant: Planted) -> dict[str, str]:
                 rows = model._default_manager.filter(**{named[0].attname: tenant.ref.id}).values_list(*shown)
                 found[model._meta.db_table] = repr(sorted(map(repr, rows)))
     return found
+
+
+def opened_by_others(field: SealedTextField, own: Planted, other: Planted) -> str | None:
+    """What is wrong with how a column of texts is sealed. A tenant must not open what the other has stored, not even in
+    the very row where it stands; what is in a shared table must not open in another row.
+    """
+    shared = getattr(field.model, "home", None) is Home.SHARED
+    rows, strange = (_sealed(field, None if shared else one) for one in (own, other))
+    if not rows:
+        return "nothing was planted in it"
+    if any(one.canary.encode() in stored for one in (own, other) for _, stored in rows + strange):
+        return "is in the clear"
+    with tenancy.in_platform() if shared else tenancy.in_tenant(own.ref):
+        for row, stored in rows:
+            field.opened(stored, row)
+        for row, stored in [(uuid7(), stored) for _, stored in rows] if shared else strange:
+            with suppress(secrets.UnknownKey, secrets.Tampered):
+                field.opened(stored, row)
+                return "can be opened where it does not belong"
+    return None
+
+
+def _sealed(field: SealedTextField, tenant: Planted | None) -> list[tuple[Any, bytes]]:
+    """What is sealed in a column: the row's key, and what is stored."""
+    with tenancy.in_tenant(tenant.ref) if tenant else tenancy.in_platform():
+        found = field.model._default_manager.exclude(**{field.name: None}).values_list("pk", field.name)
+        return [(row, bytes(stored)) for row, stored in found[:AT_ONCE] if secrets.sealed_with(stored)]
 
 
 def foreign_rights(tenant: Planted) -> list[str]:

@@ -16,6 +16,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from pgvector.django import VectorField
 
 from chatplatform.routing import websockets
+from tenants.fields import SealedTextField
 from tenants.middleware import PLATFORM_URLS
 
 API = "api/v1/"
@@ -73,6 +74,12 @@ def searched_models() -> list[str]:
         if any(isinstance(getattr(field, "output_field", field), kinds) for field in model._meta.get_fields())
         or any(isinstance(index, GinIndex) for index in model._meta.indexes)
     )
+
+
+def sealed() -> list[SealedTextField]:
+    """Every column of texts that are sealed."""
+    fields = (field for model in apps.get_models() for field in model._meta.concrete_fields)
+    return [field for field in fields if isinstance(field, SealedTextField)]
 
 
 def _urls(patterns: Iterable[Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -45,7 +45,8 @@ def test_it_finds_the_holes(found: set[tuple[str, str]]) -> None:
 def test_it_walks_everything_and_finds_nothing_wrong(committed: None) -> None:
     report = Check().run()
     assert report["findings"] == []
-    assert set(report["walked"]) == {"routes", "sockets", "tasks", "commands", "searches", "keys"}
+    kinds = {"routes", "sockets", "tasks", "commands", "searches", "keys", "sealed columns"}
+    assert set(report["walked"]) == kinds
     for kind in report["walked"].values():
         assert kind["walked"] == kind["found"] > 0
     with tenancy.in_platform():
