@@ -268,6 +268,7 @@ CELERY_BEAT_SCHEDULE = {
     "hand-over-invoices": {"task": "billing.hand_over_waiting", "schedule": 600, "options": {"expires": 600}},
     "ask-about-payments": {"task": "billing.ask_about_payments", "schedule": 86400},
     "follow-plans": {"task": "billing.follow_plans", "schedule": 3600},
+    "clear-deleted-keys": {"task": "tenants.clear_deleted_keys", "schedule": 60, "options": {"expires": 60}},
     "expire-sign-ins": {"task": "tenants.expire_sign_ins", "schedule": 3600},
     "expire-conversations": {"task": "conversations.expire_conversations", "schedule": 86400},
     "index-words": {"task": "conversations.index_words", "schedule": 300, "options": {"expires": 300}},
