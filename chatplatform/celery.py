@@ -113,7 +113,8 @@ def start_loop(**kwargs: Any) -> None:
 
     While they load, other threads may wait for seconds on a busy machine, and leases taken by then would run out.
     """
-    from chatplatform import jobs
+    from chatplatform import jobs, startup
 
+    startup.check()
     jobs.start_loop()
     jobs.warm_up()

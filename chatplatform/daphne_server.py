@@ -31,7 +31,7 @@ from twisted.internet.interfaces import IPushProducer
 from twisted.web import http
 from zope.interface import implementer  # type: ignore[import-untyped]
 
-from chatplatform import draining, heartbeats
+from chatplatform import draining, heartbeats, startup
 
 DENIAL = "websocket.http.response"
 MOST_WAITING, LOOK_AGAIN = 8, 0.05  # frames of one socket that wait for the application; s
@@ -168,4 +168,5 @@ http_protocol.WebRequest = Request
 http._parseContentType = lru_cache(maxsize=64)(http._parseContentType)
 
 if __name__ == "__main__":
+    startup.check()
     CommandLine.entrypoint()

@@ -14,8 +14,9 @@ from chatplatform import draining, tenancy
 from chatplatform.jobs import IMPATIENT, SEND_WITHIN
 from chatplatform.observability.metrics import exposition
 from chatplatform.postgres import migrations
+from tenants import keyring
 
-_current = False  # migrations on disk do not change while a process runs; once current, always current
+_current = False  # neither migrations on disk nor keys go away while a process runs; once well, always well
 
 
 async def livez(request: HttpRequest) -> JsonResponse:
@@ -24,8 +25,8 @@ async def livez(request: HttpRequest) -> JsonResponse:
 
 
 async def readyz(request: HttpRequest) -> JsonResponse:
-    """200 when PostgreSQL answers and is migrated. Valkey and broker are reported, not required: messages are accepted
-    without them.
+    """200 when PostgreSQL answers, is migrated, and its keys can be unwrapped. Valkey and broker are reported, not
+    required: messages are accepted without them.
     """
     if draining.is_leaving():
         return JsonResponse({"status": "shutting_down"}, status=503)
@@ -50,8 +51,12 @@ def _database() -> str:
     try:
         with tenancy.in_platform(), connection.cursor() as cursor:
             cursor.execute("SELECT 1")
-        _current = _current or migrations.shared_is_current()
-        return "ok" if _current else "migrations are missing"
+        if not _current and not migrations.shared_is_current():
+            return "migrations are missing"
+        if not _current and keyring.missing():
+            return "the master key is missing, or another one"
+        _current = True
+        return "ok"
     except Exception:
         return "unavailable"
     finally:

@@ -17,7 +17,7 @@ import uvicorn
 from django.conf import settings
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
-from chatplatform import draining, heartbeats
+from chatplatform import draining, heartbeats, startup
 
 LARGEST_MESSAGE = 2**20  # bytes; as Daphne's
 
@@ -61,6 +61,7 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
     options = parser.parse_args()
+    startup.check()
     config = uvicorn.Config(
         "chatplatform.asgi:application",
         host=options.host,

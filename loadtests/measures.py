@@ -6,7 +6,7 @@ import math
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -15,7 +15,7 @@ from loadtests import profile
 from loadtests.figures import Pace, holds, ratio
 from loadtests.litellm import proxy
 from loadtests.machine import PLATFORM, Sampler, cpu_per_thousand, memory_kb
-from loadtests.stand import Stand, file_limit
+from loadtests.stand import TENANTS, Stand, file_limit
 
 TTFT, TPS = 0.2, 30.0
 RAMP = 25.0  # streams begun a second, so that admission is not what is measured
@@ -25,6 +25,7 @@ SHORT = 50  # tokens of a reply without delay
 CONVERSATIONS = 10  # of each client, which it uses in turn: histories stay short
 SPARE_FILES = 500
 Figures = dict[str, Any]
+Seats = list[tuple[str, str]]
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,8 @@ class Plan:
     request_clients: int = 32
     request_seconds: float = 6.0
     rounds: int = 2
+    protection_seconds: float = 6.0
+    protection_rounds: int = 4
     sockets: tuple[int, ...] = (2000, 10_000)
     hold: float = 35.0  # s; Daphne and uvicorn ping every 20
     at_profile: int = 200
@@ -57,6 +60,8 @@ QUICK = Plan(
     admission_seconds=6.0,
     request_seconds=3.0,
     rounds=1,
+    protection_seconds=4.0,
+    protection_rounds=2,
     sockets=(500,),
     at_profile=60,
     hold=10.0,
@@ -256,6 +261,7 @@ def _closed_loop(
     stream: bool = False,
     litellm: Figures | None = None,
     per_second: float = 0.0,
+    seats: Seats | None = None,
 ) -> Figures:
     job: Figures = {
         "kind": "closed_loop",
@@ -277,7 +283,7 @@ def _closed_loop(
         assert litellm is not None
         job |= {"to": litellm["to"], "key": litellm["key"], "model": litellm["model"]}
     else:
-        job |= {"way": way, "seats": stand.seats(clients * CONVERSATIONS, model)}
+        job |= {"way": way, "seats": seats or stand.seats(clients * CONVERSATIONS, model)}
     with Sampler() as sampler:
         found = stand.clients(**job)
     cpu = sampler.used(*found["window"])
@@ -298,6 +304,44 @@ def _mean(rounds: list[Figures]) -> Figures:
         "rounds": [one["per_second"] for one in rounds],
         "took_ms": took,
     }
+
+
+# --- What keeps tenants and texts apart ---------------------------------------------------------------------------
+def protection(stand: Stand, plan: Plan) -> Figures:
+    """Turns by turns: of one tenant, whose role all connections keep, and of eight; with texts in the clear and
+    sealed. Each conversation is another end user's, with a key of its own, so that many turns make one.
+    """
+    ways = {
+        "neither": (TENANTS[:1], False),
+        "encryption": (TENANTS[:1], True),
+        "switching": (TENANTS, False),
+        "both": (TENANTS, True),
+    }
+    rounds: list[dict[str, Figures]] = []
+    for number in range(plan.protection_rounds):
+        # Each round the other way round: what comes later finds fuller tables.
+        order = list(ways) if number % 2 == 0 else list(reversed(ways))
+        rounds.append({name: _protected(stand, plan, name, *ways[name]) for name in order})
+    stand.encrypt(True)
+    found: Figures = {name: _mean([one[name] for one in rounds]) for name in ways}
+    for name in list(ways)[1:]:
+        found[name]["of_neither"] = statistics.median(
+            ratio(one[name]["per_second"], one["neither"]["per_second"]) for one in rounds
+        )
+        found[name]["of_neither_by_cpu"] = statistics.median(
+            ratio(one["neither"]["platform_cpu_ms"], one[name]["platform_cpu_ms"]) for one in rounds
+        )
+    return found
+
+
+def _protected(stand: Stand, plan: Plan, name: str, tenants: Sequence[str], sealed: bool) -> Figures:
+    stand.encrypt(sealed)
+    model = f"sim-{NO_DELAY}"
+    seats = stand.seats(plan.request_clients * CONVERSATIONS, model, tenants, end_users=True)
+    say(f"  {name}:")
+    found = _closed_loop(stand, plan, plan.request_clients, plan.protection_seconds, "ws", model, seats=seats)
+    used = found["cpu_ms_each"]
+    return {**found, "platform_cpu_ms": sum(used[part] for part in PLATFORM if part in used)}
 
 
 # --- Idle sockets ----------------------------------------------------------------------------------------------
@@ -356,6 +400,7 @@ MEASURES: dict[str, Callable[[Stand, Plan], Figures]] = {
     "turns": turns,
     "admission": admission,
     "requests": requests,
+    "protection": protection,
     "idle": idle,
     "profile": profiles,
 }

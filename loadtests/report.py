@@ -64,6 +64,17 @@ ROWS: tuple[tuple[str, str, str, str, Callable[[Any], str], Callable[[Any], str]
         lambda m: _beside(m),
     ),
     (
+        "protection",
+        "what encryption and changing of roles cost, of turns a second",
+        "10 %",
+        "5 %",
+        lambda m: f"{_cost(m['both']['of_neither'])}, by CPU {_cost(m['both']['of_neither_by_cpu'])}",
+        lambda m: ", ".join(
+            f"{name} {_cost(m[name]['of_neither'])}, by CPU {_cost(m[name]['of_neither_by_cpu'])}"
+            for name in ("encryption", "switching")
+        ),
+    ),
+    (
         "idle",
         "idle sockets held by one process",
         "2,000",
@@ -149,6 +160,10 @@ def _beside(measure: Figures) -> str:
         if way in measure
     )
     return ", ".join(shown)
+
+
+def _cost(ratio: float) -> str:
+    return f"{number(100 * (1 - ratio))} %"
 
 
 def _streams(measure: Figures) -> str:
@@ -260,6 +275,7 @@ DETAILS: dict[str, Callable[[Any], str]] = {
     "streams": _streams,
     "turns": _closed_loops,
     "requests": _closed_loops,
+    "protection": _closed_loops,
     "memory": _memory,
     "idle": _idle,
     "profile": _profile,
@@ -268,6 +284,7 @@ DETAIL_TITLES = {
     "streams": "Live streams (CPU in ms for 1,000 tokens)",
     "turns": "Complete turns (CPU in ms for each)",
     "requests": "Requests without streaming (CPU in ms for each)",
+    "protection": "Turns with encryption, with changing of roles, with both (CPU in ms for each)",
     "memory": "Memory",
     "idle": "Idle sockets",
     "profile": "Where the time goes",

@@ -8,8 +8,9 @@ import re
 import resource
 import subprocess
 import sys
+import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,21 +49,42 @@ class Stand:
     def simulator(self) -> dict[str, Any]:
         return {"host": self.live.simulator.host, "port": self.live.simulator.port}
 
-    def seats(self, count: int, model: str) -> list[tuple[str, str]]:
-        """So many new conversations, in turn of each tenant, with a key that may use them. Written straight to the
-        tables: making conversations is not what is measured.
+    def seats(
+        self, count: int, model: str, tenants: Sequence[str] = TENANTS, *, end_users: bool = False
+    ) -> list[tuple[str, str]]:
+        """So many new conversations, in turn of each tenant, with a key that may use them; each with an `end_user` of
+        its own, or with nobody's. Written straight to the tables: making conversations is not what is measured.
         """
         from chatplatform import tenancy
         from chatplatform.testing import cast
         from conversations.models import Conversation
+        from tenants.models import Contact
 
         made: list[list[tuple[str, str]]] = []
-        for number, slug in enumerate(TENANTS):
-            rows = [Conversation(model=model) for _ in range(len(range(number, count, len(TENANTS))))]
+        for number, slug in enumerate(tenants):
+            rows = [Conversation(model=model) for _ in range(len(range(number, count, len(tenants))))]
             with tenancy.in_tenant(cast.state(slug).ref):
+                if end_users:
+                    for row, contact in zip(
+                        rows, Contact.objects.bulk_create(Contact() for _ in rows), strict=True
+                    ):
+                        row.contact = contact
                 Conversation.objects.bulk_create(rows)
             made.append([(str(row.id), self.keys[slug]) for row in rows])
-        return [made[number % len(TENANTS)][number // len(TENANTS)] for number in range(count)]
+        return [made[number % len(tenants)][number // len(tenants)] for number in range(count)]
+
+    def encrypt(self, on: bool) -> None:
+        """Have all tenants' texts sealed from now on, or stored as they are."""
+        from chatplatform import tenancy
+        from tenants import control
+        from tenants.models import Tenant
+
+        with tenancy.in_platform():
+            tenants = Tenant.objects.filter(slug__in=TENANTS)
+            tenants.update(encrypts=on)
+            for tenant in tenants:
+                control.tenant_changed(tenant.id)
+        time.sleep(1)  # the control bus tells all processes
 
     def settled(self, model: str) -> int:
         """How many replies of this model PostgreSQL has as completed, with what they used."""

@@ -21,7 +21,7 @@ from chatplatform import tenancy
 from chatplatform.postgres.prepared import Statement
 from chatplatform.tenancy import TenantRef
 from tenants import control, selectors
-from tenants.master_keys import NONCE, master_keys
+from tenants.master_keys import NONCE, MasterKeyMissing, master_keys
 from tenants.models import TenantKey
 from tenants.models.audit import PLATFORM
 from tenants.secrets import UnknownKey
@@ -140,16 +140,23 @@ def replace(tenant: UUID) -> None:
 
 def _new_tenant_key(tenant: UUID) -> TenantKey:
     """A key under the current master key. Not saved."""
-    made = TenantKey(tenant=tenant, master=master_keys().current())
-    made.wrapped = master_keys().wrap(os.urandom(KEY), _about(tenant, made.id))
+    made = TenantKey(tenant=tenant)
+    made.master, made.wrapped = master_keys().wrap(os.urandom(KEY), _about(tenant, made.id))
     return made
 
 
-def wrap_again(row: TenantKey) -> None:
-    """Wrap a tenant's key under the current master key. Not saved. Raises MasterKeyMissing."""
-    plain = _unwrapped(row)
-    row.master = master_keys().current()
-    row.wrapped = master_keys().wrap(plain, _about(row.tenant, row.id))
+def missing(*, all_of_them: bool = False) -> str | None:
+    """Why keys that are in use cannot be unwrapped here, or nothing: one of each master key is tried. Those that were
+    replaced count with `all_of_them` alone."""
+    master_keys().current()
+    rows = TenantKey.objects.order_by("master", "-created_at").distinct("master")
+    with tenancy.in_platform():
+        try:
+            for row in rows if all_of_them else rows.filter(current=True):
+                wrapping_of(row)
+        except MasterKeyMissing as error:
+            return str(error)
+    return None
 
 
 def wrapping_of(row: TenantKey) -> Wrapping:

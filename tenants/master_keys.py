@@ -9,12 +9,15 @@ from __future__ import annotations
 import hmac
 import os
 from functools import lru_cache
+from pathlib import Path
 from typing import Protocol
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from django.conf import settings
 from django.utils.module_loading import import_string
+
+from chatplatform.observability.secrets import hide_also
 
 NONCE = 12  # bytes
 
@@ -29,25 +32,28 @@ class MasterKeys(Protocol):
     def current(self) -> str:
         """The id of the key that wraps now."""
 
-    def wrap(self, plain: bytes, about: bytes) -> bytes:
-        """Wrapped under the current key."""
+    def wrap(self, plain: bytes, about: bytes) -> tuple[str, bytes]:
+        """The id of the key that wraps now, and wrapped under it."""
 
     def unwrap(self, id: str, wrapped: bytes, about: bytes) -> bytes:
         """Unwrapped by the key with this id. Raises MasterKeyMissing."""
 
 
 class FromSettings:
-    """`MASTER_KEY` wraps; what `MASTER_OLD_KEYS` wrapped is still unwrapped. A key's id is made out of it."""
+    """`MASTER_KEY` wraps; what `MASTER_OLD_KEYS` wrapped is still unwrapped. A key's id is made out of it.
+
+    Keys in files are read each time, which is seldom: a process that runs takes on a new one without a restart.
+    """
 
     def current(self) -> str:
-        return _made(settings.MASTER_KEY)[0]
+        return _made(_current())[0]
 
-    def wrap(self, plain: bytes, about: bytes) -> bytes:
-        nonce = os.urandom(NONCE)
-        return nonce + _made(settings.MASTER_KEY)[1].encrypt(nonce, plain, about)
+    def wrap(self, plain: bytes, about: bytes) -> tuple[str, bytes]:
+        nonce, (id, key) = os.urandom(NONCE), _made(_current())
+        return id, nonce + key.encrypt(nonce, plain, about)
 
     def unwrap(self, id: str, wrapped: bytes, about: bytes) -> bytes:
-        known = dict(map(_made, [*settings.MASTER_OLD_KEYS.split(), settings.MASTER_KEY]))
+        known = dict(map(_made, [*_old(), _current()]))
         try:
             return known[id].decrypt(wrapped[:NONCE], wrapped[NONCE:], about)
         except (KeyError, InvalidTag):
@@ -58,6 +64,25 @@ def master_keys() -> MasterKeys:
     """Those of this installation."""
     found: MasterKeys = _instance(settings.MASTER_KEY_SERVICE)
     return found
+
+
+def _current() -> str:
+    return _read(settings.MASTER_KEY_AT) or str(settings.MASTER_KEY)
+
+
+def _old() -> list[str]:
+    return [*settings.MASTER_OLD_KEYS.split(), *_read(settings.MASTER_OLD_KEYS_AT).split()]
+
+
+def _read(file: Path | None) -> str:
+    """What a file has now; nothing if it is not there, or is just being written."""
+    try:
+        text = file.read_text().strip() if file else ""
+    except OSError:
+        return ""
+    for secret in text.split():
+        hide_also(secret)
+    return text
 
 
 @lru_cache(4)

@@ -13,7 +13,7 @@ from chatplatform.jobs import PlatformTask
 from tenants.audit import anchors
 from tenants.auth.passwords import expire_tries
 from tenants.models import PlatformIdempotencyRecord, Tenant, TenantIdempotencyRecord
-from tenants.services import births, member_mails, member_sessions, provisioning
+from tenants.services import births, key_leftovers, member_mails, member_sessions, provisioning
 from tenants.services.member_links import Link
 from tenants.vocabulary import TenantStatus
 
@@ -65,6 +65,12 @@ def send_member_link(kind: str, membership_id: str) -> None:
     """Mail a member a link; without a member (somebody asked in the name of nobody) there is nothing to do."""
     if membership_id:
         member_mails.send_link(Link(kind), UUID(membership_id))
+
+
+@shared_task(name="tenants.clear_deleted_keys", base=PlatformTask)
+def clear_deleted_keys() -> None:
+    """Have PostgreSQL let go of the keys of erased end users."""
+    key_leftovers.clear()
 
 
 @shared_task(name="tenants.expire_sign_ins", base=PlatformTask)

@@ -31,6 +31,7 @@ SETTINGS = {
     "max_wal_size": "1GB",
     "random_page_cost": "1.1",
     "wal_compression": "on",
+    "wal_recycle": "off",  # files that are used again keep what was in them, keys of erased end users too
     "log_checkpoints": "off",
     "log_timezone": "UTC",
     "timezone": "UTC",

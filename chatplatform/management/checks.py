@@ -15,6 +15,7 @@ from django.utils import timezone
 from chatplatform.management import server_checks
 from chatplatform.management.findings import Finding, Status, failed, ok, warning
 from chatplatform.postgres import migrations
+from tenants import keyring
 from tenants.audit import keys as audit_keys
 from tenants.models import ApiKey, AuditHead, ConfigurationVersion, Tenant
 from tenants.services import migration
@@ -22,6 +23,7 @@ from tenants.vocabulary import TenantStatus
 
 LEAST_FREE = 1 << 30  # bytes
 SHORTEST_SECRET = 32
+OWN_MASTER_KEYS = "tenants.master_keys.FromSettings"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,18 @@ def secret_key() -> Finding:
     if settings.DEBUG:
         return warning("fine, but debug pages are on", "Unset DJANGO_DEBUG wherever strangers can connect.")
     return ok(f"{len(settings.SECRET_KEY)} characters")
+
+
+def master_key() -> Finding:
+    if missing := keyring.missing(all_of_them=True):
+        return failed(missing, "Give all processes the same MASTER_KEY, and MASTER_OLD_KEYS those before it.")
+    if settings.MASTER_KEY_SERVICE == OWN_MASTER_KEYS and len(settings.MASTER_KEY) < SHORTEST_SECRET:
+        return failed(
+            f"{len(settings.MASTER_KEY)} characters", f"Use {SHORTEST_SECRET} random characters or more."
+        )
+    if settings.MASTER_KEY_IS_GENERATED and not settings.EMBEDDED_POSTGRES:
+        return warning("generated under DATA_DIR", "Set MASTER_KEY, the same for all machines; keep a copy.")
+    return ok("all keys of tenants can be unwrapped")
 
 
 def disk() -> Finding:
@@ -132,6 +146,7 @@ def providers() -> Finding:
 
 CHECKS = (
     Check("secret key", secret_key),
+    Check("master key", master_key),
     Check("disk", disk),
     Check("PostgreSQL", server_checks.postgres),
     Check("pgvector", server_checks.pgvector),

@@ -30,6 +30,11 @@ def hide(values: Iterable[str]) -> None:
     _values[:] = sorted({value for value in values if len(value) >= LEAST}, key=len, reverse=True)
 
 
+def hide_also(value: str) -> None:
+    """Hide one more."""
+    hide({*_values, value})
+
+
 def hidden(text: str) -> str:
     """The text without secrets."""
     for value in _values:

@@ -12,7 +12,7 @@ from chatplatform.settings.console import FORMAT_MODULE_PATH as FORMAT_MODULE_PA
 from chatplatform.settings.console import UNFOLD as UNFOLD
 from chatplatform.settings.databases import from_url
 from chatplatform.settings.limits import tier_limits
-from chatplatform.settings.secrets import generated
+from chatplatform.settings.secrets import generated, place_of
 
 BASE_DIR = Path(__file__).resolve().parent.parent.parent
 
@@ -201,12 +201,19 @@ MASTER_KEY = env.text(
     shown="generated under DATA_DIR",
     meaning="Wraps the keys that texts are sealed with; the same in all processes, and never in the database. "
     "Without it they cannot be read",
-) or generated(DATA_DIR, "master_key")
+)
 MASTER_OLD_KEYS = env.text(
     "MASTER_OLD_KEYS",
     secret=True,
     meaning="Master keys, between spaces, that keys may still be wrapped under: see `rotate_keys --master`",
 )
+# Where they are files, running processes notice that these have changed.
+MASTER_KEY_AT, MASTER_OLD_KEYS_AT = env.file_of("MASTER_KEY"), env.file_of("MASTER_OLD_KEYS")
+MASTER_KEY_IS_GENERATED = not MASTER_KEY
+if MASTER_KEY_IS_GENERATED:
+    MASTER_KEY = generated(DATA_DIR, "master_key")
+    MASTER_KEY_AT = place_of(DATA_DIR, "master_key")
+    MASTER_OLD_KEYS_AT = MASTER_OLD_KEYS_AT or place_of(DATA_DIR, "master_old_keys")
 MASTER_KEY_SERVICE = env.text(
     "MASTER_KEY_SERVICE",
     "tenants.master_keys.FromSettings",
@@ -261,6 +268,7 @@ CELERY_BEAT_SCHEDULE = {
     "hand-over-invoices": {"task": "billing.hand_over_waiting", "schedule": 600, "options": {"expires": 600}},
     "ask-about-payments": {"task": "billing.ask_about_payments", "schedule": 86400},
     "follow-plans": {"task": "billing.follow_plans", "schedule": 3600},
+    "clear-deleted-keys": {"task": "tenants.clear_deleted_keys", "schedule": 60, "options": {"expires": 60}},
     "expire-sign-ins": {"task": "tenants.expire_sign_ins", "schedule": 3600},
     "expire-conversations": {"task": "conversations.expire_conversations", "schedule": 86400},
     "index-words": {"task": "conversations.index_words", "schedule": 300, "options": {"expires": 300}},

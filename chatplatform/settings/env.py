@@ -68,6 +68,12 @@ def path(name: str, default: Path, *, meaning: str, shown: str) -> Path:
     )
 
 
+def file_of(name: str) -> Path | None:
+    """The file that a secret was read from, if it was: whoever uses it may look again."""
+    file = os.environ.get(f"{name}_FILE")
+    return Path(file) if file and not os.environ.get(name) else None
+
+
 def _as_limit(value: str) -> int | None:
     if (number := int(value)) < 0:
         raise ValueError("expected 0 or more")

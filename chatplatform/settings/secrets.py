@@ -7,9 +7,14 @@ import secrets
 from pathlib import Path
 
 
+def place_of(data_dir: Path, name: str) -> Path:
+    """Where the generated secret of this name is kept."""
+    return data_dir / "secrets" / name
+
+
 def generated(data_dir: Path, name: str) -> str:
     """The secret of this name, made at the first call. Safe when several processes ask at once."""
-    file = data_dir / "secrets" / name
+    file = place_of(data_dir, name)
     try:
         return file.read_text()
     except FileNotFoundError:

@@ -86,6 +86,11 @@ def test_an_installer_that_may_only_make_roles_is_enough(managed: dict[str, str]
         ["erase_tenant", "hooli", "--yes"],
         ["migrate_tenants"],
     )
+    with psycopg.connect(managed[INSTALLER], autocommit=True) as installer:
+        file = "SELECT pg_relation_filenode('t_initech.tenants_datakey')"
+        before = installer.execute(file).fetchone()
+        installer.execute("VACUUM (FULL) t_initech.tenants_datakey")  # as erasures need it
+        assert installer.execute(file).fetchone() != before
     with psycopg.connect(managed[LOGIN], autocommit=True) as login:
         for refused in (
             "SELECT * FROM t_initech.tenants_contact",

@@ -27,7 +27,7 @@ from conversations.vocabulary import RUNNING, ReplyStatus
 from tenants import audit, control, keyring
 from tenants.audit import certificates
 from tenants.models import Contact, Tenant, TenantIdempotencyRecord
-from tenants.services import lifecycle
+from tenants.services import key_leftovers, lifecycle
 from tenants.vocabulary import AuditAction
 
 log = structlog.get_logger("conversations.erasure")
@@ -70,6 +70,7 @@ def erase_contact(contact: Contact) -> dict[str, Any]:
         replies = list(Reply.objects.filter(conversation__in=conversations).values_list("pk", flat=True))
         running, waiting = _stop(conversations)
         removed = _remove(contact, conversations, replies)
+        key_leftovers.note()
         certificate = certificates.made(
             "contact",
             tenant=str(tenant.id),

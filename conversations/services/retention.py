@@ -14,6 +14,7 @@ from conversations.services import erasure
 from conversations.vocabulary import RUNNING
 from tenants import audit, keyring
 from tenants.models import Contact, Tenant
+from tenants.services import key_leftovers
 from tenants.vocabulary import AuditAction, TenantStatus
 
 log = structlog.get_logger("conversations.retention")
@@ -69,6 +70,8 @@ def _forget_some(before: datetime) -> int:
         unused = Contact.objects.filter(conversations__isnull=True, updated_at__lt=before)
         ids = list(unused.select_for_update(of=("self",)).values_list("id", flat=True)[:BATCH])
         Contact.objects.filter(id__in=ids).delete()
+        if ids:
+            key_leftovers.note()
     for id in ids:
         keyring.drop(tenancy.current_tenant().id, id)
     return len(ids)

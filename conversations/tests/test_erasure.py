@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import subprocess
+from base64 import b64encode
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from django.conf import settings
@@ -17,6 +19,8 @@ from redis import Redis
 from billing.models import Hold, LedgerEntry
 from chatplatform import jobs, tenancy
 from chatplatform.api.problem import Problem
+from chatplatform.embedded import locations
+from chatplatform.embedded.paths import ADMIN_LOGIN, DATABASE, postgres_program
 from chatplatform.postgres.roles import admin_connection
 from chatplatform.testing import cast
 from chatplatform.testing.audit import written
@@ -24,15 +28,16 @@ from chatplatform.testing.clients import LAST, SLOW, Caller
 from chatplatform.testing.commands import result_of
 from chatplatform.testing.stage import until
 from conversations.models import Conversation, Feedback, Message, Reply, Work
-from conversations.services import erasure
+from conversations.services import erasure, words
 from conversations.services.conversations import begin
 from conversations.tests.spending import say
 from conversations.tests.test_staff import answered, talk
 from conversations.vocabulary import Role
 from tenants import keyring, secrets
 from tenants.audit import certificates
-from tenants.models import Contact, DataKey, TenantIdempotencyRecord
+from tenants.models import Contact, DataKey, DeletedKeys, TenantIdempotencyRecord
 from tenants.selectors import TenantState
+from tenants.services import key_leftovers
 from tenants.services.contacts import contact_for
 from tenants.tests.console import Console, person
 
@@ -132,47 +137,124 @@ def test_staff_erase_the_contact_of_a_conversation(jane: Contact, acme: TenantSt
 
 
 # --- Where it really is ----------------------------------------------------------------------------------------
-def places(canary: bytes) -> Iterator[str]:
-    """Where these bytes are in the clear: tables, files (WAL and logs included), Valkey."""
-    with admin_connection() as admin:
-        admin.execute("CHECKPOINT")
-        tables = admin.execute(
-            "SELECT format('%I.%I', schemaname, tablename) FROM pg_tables WHERE schemaname !~ '^(pg_|information)'"
-        ).fetchall()
-        for (table,) in tables:
-            sql: Any = (
-                f"SELECT count(*) FROM {table} AS row WHERE strpos(row::text, %s) + strpos(row::text, %s) > 0"
-            )
-            if admin.execute(sql, [canary.decode(), canary.hex()]).fetchone() != (0,):
-                yield f"table {table}"
+def forms(text: str) -> list[bytes]:
+    """A text as it may lie about: as it is, in UTF-16, in hex, in base64 wherever it begins."""
+    raw = text.encode()
+    coded = [b64encode(b"-" * before + raw)[4 if before else 0 : -4] for before in range(3)]
+    return [raw, text.encode("utf-16-le"), text.encode("utf-16-be"), raw.hex().encode(), *coded]
+
+
+def traces(key: bytes) -> list[bytes]:
+    """Parts of a wrapped key, one of which is whole even where PostgreSQL has compressed a page in its WAL."""
+    return [key[start : start + 6] for start in range(0, len(key) - 5, 3)]
+
+
+def holds(data: bytes, parts: list[bytes]) -> bool:
+    return any(part in data for part in parts)
+
+
+def files_with(parts: list[bytes]) -> list[str]:
+    """The files below DATA_DIR that have one of these: tables, WAL, logs."""
+    found = []
     for file in Path(settings.DATA_DIR).rglob("*"):
-        if file.is_file() and canary in file.read_bytes():
-            yield f"file {file.relative_to(settings.DATA_DIR)}"
+        with suppress(FileNotFoundError):  # PostgreSQL removes what it needs no more
+            if file.is_file() and holds(file.read_bytes(), parts):
+                found.append(str(file.relative_to(settings.DATA_DIR)))
+    return found
+
+
+def dumped(program: str = "pg_dumpall", *options: str) -> bytes:
+    """All databases as a backup has them; or one, by pg_dump."""
+    where = locations(settings.DATA_DIR)
+    database = ["-d", DATABASE] if program == "pg_dump" else []
+    command = [
+        str(postgres_program(program)),
+        "-h",
+        str(where.sockets),
+        "-U",
+        ADMIN_LOGIN,
+        *database,
+        *options,
+    ]
+    return subprocess.run(command, capture_output=True, check=True).stdout
+
+
+def keys_with(parts: list[bytes]) -> list[str]:
+    """The keys of Valkey that have one of these."""
     server: Any = Redis.from_url(settings.EVENT_LOG_URL)
+    found = []
     for key in server.scan_iter():
         kept = {b"stream": server.xrange, b"string": server.get}.get(server.type(key), server.dump)(key)
-        if canary.decode() in str(kept):
-            yield f"key {key.decode()}"
+        if holds(str(kept).encode(), parts):
+            found.append(key.decode())
+    return found
+
+
+def places(parts: list[bytes]) -> list[str]:
+    with admin_connection() as admin:
+        admin.execute("CHECKPOINT")
+    dump = ["a dump"] if holds(dumped(), parts) else []
+    return [*dump, *files_with(parts), *keys_with(parts)]
+
+
+def wrapped_key(contact: str) -> bytes:
+    with tenancy.in_tenant(cast.state("acme").ref):
+        return bytes(DataKey.objects.get(contact__external_id=contact).wrapped)
+
+
+def cleared() -> bool:
+    """Do what a job does every minute; whether it is done."""
+    key_leftovers.clear()
+    with tenancy.in_platform():
+        return not DeletedKeys.objects.exists()
+
+
+def chat_of(acme_api: Caller, canary: str, name: str, control: str) -> str:
+    """A contact's conversation with the canary wherever people can write; the control goes where it is not sealed."""
+    one = acme_api.begin(end_user=name, system_prompt=f"{canary} prompt", metadata={"of": control})
+    said = {"headers": {"Idempotency-Key": uuid4().hex}}
+    reply = acme_api.ask(one, f"{canary} one", **said)["reply"]["id"]
+    with acme_api.socket(one) as socket:
+        socket.say(f"{canary} two")
+        assert socket.until(*LAST)[-1]["type"] == "completed"
+    for _ in range(2):
+        rated = acme_api.post(
+            f"/conversations/{one}/messages/{reply}/feedback", {"rating": "up", "comment": canary}, **said
+        )
+        assert rated.json() == {"rating": "up", "comment": canary}, rated.text
+    for path, body in (("rating", {"stars": 1, "comment": canary}), ("escalate", {"reason": canary})):
+        assert acme_api.post(f"/conversations/{one}/{path}", body, **said).status_code == 200
+    return one
 
 
 @pytest.mark.processes
-def test_after_a_real_chat_the_words_are_nowhere(acme_api: Caller) -> None:
-    canary = f"heron{uuid4().hex}"
-    control, name = f"control{uuid4().hex}", f"jane-{uuid4().hex}"
-    one = acme_api.begin(end_user=name, system_prompt=f"{canary} prompt", metadata={"of": control})
-    acme_api.ask(one, f"{canary} one")
-    running = acme_api.begin(SLOW, end_user=name)
-    acme_api.start(running, f"{canary} two")
-    assert acme_api.get(f"/conversations/{one}/messages").json()["results"][0]["content"] == f"{canary} one"
-    kinds = {place.split()[0] for place in places(control.encode())}
-    assert kinds >= {"table", "file"}  # it would be found: this is not sealed
-    assert any(place.startswith("key ") for place in places(canary.encode()))  # an event log
+def test_after_a_real_chat_the_words_are_nowhere_and_cannot_be_opened(
+    acme_api: Caller, committed: None
+) -> None:
+    canary, control, name = f"heron{uuid4().hex}", f"control{uuid4().hex}", f"jane-{uuid4().hex}"
+    one = chat_of(acme_api, canary, name, control)
+    acme_api.start(acme_api.begin(SLOW, end_user=name), f"{canary} three")
+    said = [row["content"] for row in acme_api.get(f"/conversations/{one}/messages").json()["results"]]
+    assert f"{canary} one" in said and f"{canary} two" in said
+    with tenancy.in_tenant(cast.state("acme").ref):
+        words.catch_up(10_000)
+        assert words.with_words(Message.objects.all(), canary).count() >= 2
+    # What is to be nowhere afterwards would be found: what is not sealed, in a dump and in files, and the wrapped key.
+    assert {"a dump"} < set(places(forms(control)))
+    key = wrapped_key(name)
+    assert any("pg_wal" in file for file in files_with(traces(key))) and holds(dumped(), [key.hex().encode()])
+    kept_apart = ("--exclude-table-data=*.tenants_datakey", "--exclude-table-data=*.tenants_tenantkey")
+    assert not holds(dumped("pg_dump", *kept_apart), [key.hex().encode()])
+    assert all(place.startswith("cp:") for place in places(forms(canary)))  # event logs
+
     answer = acme_api.http.delete(f"/tenants/acme/contacts/{name}")
     assert answer.status_code == 200, answer.text
     assert certificates.is_genuine(answer.json()) and answer.json()["removed"]["conversations"] == 2
     assert acme_api.get(f"/conversations/{one}").status_code == 404
     assert acme_api.http.delete(f"/tenants/acme/contacts/{name}").status_code == 404
-    assert list(places(canary.encode())) == []
+    assert places(forms(canary)) == []
+    until(cleared, "PostgreSQL lets go of the key")
+    assert files_with(traces(key)) == [] and not holds(dumped(), [key.hex().encode()])
 
 
 # --- While they are here ---------------------------------------------------------------------------------------
@@ -208,7 +290,7 @@ def test_who_is_erased_in_the_middle_of_a_reply_is_sent_away(acme_api: Caller, c
 def running_in(conversation: str) -> str | None:
     """The reply that a worker is at in a conversation of Acme's."""
     with tenancy.in_tenant(cast.state("acme").ref):
-        found = Reply.objects.filter(conversation=conversation, status="generating").first()
+        found = Reply.objects.filter(conversation_id=UUID(conversation), status="generating").first()
         return str(found.pk) if found else None
 
 

@@ -22,6 +22,7 @@ LONGEST = 200
 ABANDONED = timedelta(minutes=2)  # a request that left neither answer nor reply by then has died
 NOT_KEPT = {409, 429}
 SHOWN_ONCE = "api_key"
+SAID = "comment"  # text that people wrote, which an answer repeats: it is stored sealed, and nowhere else
 
 
 def begin(principal: Principal, request: Request, *, shared: bool = False) -> tuple[Record, Response | None]:
@@ -35,6 +36,9 @@ def begin(principal: Principal, request: Request, *, shared: bool = False) -> tu
     answer = kept(record)
     if answer is None:
         raise Problem(Code.IDEMPOTENCY_IN_PROGRESS)
+    body: Any = request.data
+    if isinstance(answer.data, dict) and SAID in answer.data:
+        answer.data[SAID] = body.get(SAID) or None  # the same as then, or it would have been refused
     return record, answer
 
 
@@ -99,6 +103,8 @@ def _settle(record: Record, response: Response) -> None:
 
 
 def _masked(answer: Any) -> Any:
+    if isinstance(answer, dict) and SAID in answer:
+        return {**answer, SAID: None}
     if isinstance(answer, dict) and isinstance(answer.get(SHOWN_ONCE), str):
         return {**answer, SHOWN_ONCE: answer[SHOWN_ONCE][:20] + "…"}
     return answer

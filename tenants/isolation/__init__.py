@@ -101,6 +101,7 @@ WALKS = Walks(
         "tenants.anchor_audit_log": Job(),
         "tenants.expire_idempotency_records": Job(),
         "tenants.send_member_link": Job(("join", "invited_id")),
+        "tenants.clear_deleted_keys": Job(),
         "tenants.expire_sign_ins": Job(),
     },
     commands={

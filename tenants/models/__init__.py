@@ -4,7 +4,7 @@ from tenants.models.configuration import ConfigurationVersion
 from tenants.models.contact import Contact
 from tenants.models.idempotency import PlatformIdempotencyRecord, TenantIdempotencyRecord
 from tenants.models.isolation import IsolationReport
-from tenants.models.keys import DataKey, TenantKey
+from tenants.models.keys import DataKey, DeletedKeys, TenantKey
 from tenants.models.membership import MemberSession, Membership, SignInTries
 from tenants.models.sign_in import MemberIdentity, SecondFactor, SignInProvider
 from tenants.models.signing_key import SigningKey
@@ -19,6 +19,7 @@ __all__ = [
     "ConfigurationVersion",
     "Contact",
     "DataKey",
+    "DeletedKeys",
     "Domain",
     "IsolationReport",
     "MemberIdentity",

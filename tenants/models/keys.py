@@ -34,6 +34,16 @@ class TenantKey(SharedModel):
         return str(self.id)
 
 
+class DeletedKeys(SharedModel):
+    """Data keys of this tenant were deleted, and are still to go from PostgreSQL's files."""
+
+    tenant = models.UUIDField(editable=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return str(self.tenant)
+
+
 class DataKey(models.Model):
     """Seals the texts of one contact, and has the contact's id; or, with the tenant's id, all that is of nobody.
 

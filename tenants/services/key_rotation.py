@@ -1,8 +1,12 @@
-"""Replacing keys without opening a text twice: the master key wraps the tenants' keys again, a tenant's new key the
-data keys. What is stored in the clear is sealed, and the other way round, as the tenant wants it.
+"""Replacing keys without opening a text twice: a tenant's new key wraps its data keys again. What is stored in the
+clear is sealed, and the other way round, as the tenant wants it.
+
+A new master key wraps new tenants' keys, and never one that was there before: else who has an older backup would find
+in a newer one the key that opens it, and to destroy the old master key would end nothing.
 
 Every step is a transaction of its own and looks for what is left to do: one that was broken off goes on when it is
-asked for again. Requests go on all the while: the key before stays for an hour, and goes with the next rotation.
+asked for again. Requests go on all the while: the key before stays for a quarter of an hour, and goes with the next
+rotation.
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ from typing import Any
 from uuid import UUID
 
 from django.apps import apps
-from django.db import transaction
+from django.db import DatabaseError, transaction
 from django.utils import timezone
 
 from chatplatform import tenancy
@@ -22,31 +26,44 @@ from tenants import audit, keyring, secrets, selectors
 from tenants.fields import SealedTextField, Stored
 from tenants.keyring import Wrapping
 from tenants.master_keys import master_keys
-from tenants.models import DataKey, TenantKey
+from tenants.models import DataKey, Tenant, TenantKey
 from tenants.models.audit import PLATFORM
 from tenants.vocabulary import AuditAction
 
 BATCH = 500
-GRACE = timedelta(hours=1)  # longer than a process keeps the key that wraps
+GRACE = timedelta(minutes=15)  # longer than a process keeps the key that wraps
 Told = Callable[[str], None]
 
 
-def rotate_master(say: Told) -> int:
-    """Wrap again under the current master key what another one wrapped: the number of keys. Raises MasterKeyMissing."""
-    current, done = master_keys().current(), 0
+def rotate_master(say: Told) -> dict[str, int]:
+    """Replace the keys that another master key wraps, of tenants and the platform, and remove what nothing needs any
+    more: how many were replaced, and how many are still under other master keys, for now. Raises MasterKeyMissing.
+    """
+    master, done = master_keys().current(), 0
     with tenancy.in_platform():
-        left = TenantKey.objects.exclude(master=current)
-        while True:
-            with transaction.atomic():
-                rows = list(left.select_for_update()[:BATCH])
-                for row in rows:
-                    keyring.wrap_again(row)
-                TenantKey.objects.bulk_update(rows, ["master", "wrapped"])
-                if not rows:
-                    audit.record(AuditAction.MASTER_KEY_ROTATED, current, keys=done)
-                    return done
-            done += len(rows)
-            say(f"{done} keys wrapped again, {left.count()} to go")
+        refs: list[TenantRef | None] = [tenant.ref for tenant in Tenant.objects.order_by("slug")]
+    for tenant in [*refs, None]:
+        try:
+            done += _follow(master, tenant, say)
+        except DatabaseError as error:  # one that is being born or erased must not keep the others waiting
+            say(f"{tenant.slug if tenant else 'platform'}: {error}")
+    with tenancy.in_platform(), transaction.atomic():
+        left = TenantKey.objects.exclude(master=master).count()
+        audit.record(AuditAction.MASTER_KEY_ROTATED, master, keys=done, left=left)
+    return {"tenant_keys": done, "left": left}
+
+
+def _follow(master: str, tenant: TenantRef | None, say: Told) -> bool:
+    """Have a tenant's key be one that was made under this master key; whether it was not."""
+    owner = tenant.id if tenant else PLATFORM
+    with tenancy.in_platform():
+        row = TenantKey.objects.filter(tenant=owner, current=True).first()
+    if row is None:
+        return False
+    if wrong := row.master != master:
+        keyring.replace(owner)
+    _bring_to_its_end(tenant, say)
+    return wrong
 
 
 def rotate_tenant(tenant: TenantRef | None, say: Told) -> dict[str, int]:
@@ -57,6 +74,15 @@ def rotate_tenant(tenant: TenantRef | None, say: Told) -> dict[str, int]:
     owner = tenant.id if tenant else PLATFORM
     if not _left(tenant):
         keyring.replace(owner)
+    done = _bring_to_its_end(tenant, say)
+    with tenancy.in_platform(), transaction.atomic():
+        audit.record(AuditAction.DATA_KEYS_ROTATED, owner, tenant=owner, done=done)
+    return done
+
+
+def _bring_to_its_end(tenant: TenantRef | None, say: Told) -> dict[str, int]:
+    """Wrap under the key that wraps now what others wrapped, seal what is to be sealed, and remove old keys."""
+    owner = tenant.id if tenant else PLATFORM
     done = {"data_keys": _wrap_all(tenant, say) if tenant else 0}
     with _inside(tenant):
         done["texts"] = sum(_reseal(field, bool(tenant), say) for field in _sealed_fields(tenant))
@@ -65,7 +91,6 @@ def rotate_tenant(tenant: TenantRef | None, say: Told) -> dict[str, int]:
         if not _left(tenant):
             old.filter(replaced_at__lt=timezone.now() - GRACE).delete()
         done["old_keys"] = old.count()
-        audit.record(AuditAction.DATA_KEYS_ROTATED, owner, tenant=owner, done=done)
     return done
 
 
@@ -83,9 +108,11 @@ def _left(tenant: TenantRef | None) -> bool:
 
 
 def _wrap_all(tenant: TenantRef, say: Told) -> int:
+    with tenancy.in_tenant(tenant):
+        used = set(DataKey.objects.values_list("tenant_key", flat=True).distinct())
     with tenancy.in_platform():
-        rows = TenantKey.objects.filter(tenant=tenant.id)
-        known = {row.id: keyring.wrapping_of(row) for row in rows}
+        rows = list(TenantKey.objects.filter(tenant=tenant.id))
+        known = {row.id: keyring.wrapping_of(row) for row in rows if row.current or row.id in used}
         [current] = [known[row.id] for row in rows if row.current]
     done = 0
     with tenancy.in_tenant(tenant):

@@ -21,6 +21,7 @@ from chatplatform.embedded.servers import POSTGRES, VALKEY, Failed, clear_socket
 from chatplatform.embedded.supervisor import NotReady, Supervisor
 from chatplatform.management import processes
 from chatplatform.management.run_file import RunFile
+from tenants import keyring
 
 SERVERS_TIMEOUT = 60.0
 READY_TIMEOUT = 90.0
@@ -121,6 +122,8 @@ def prepare_database() -> dict[str, str]:
     """Migrate and make the demo tenant; its key and staff login, as far as they are new. Blocks."""
     try:
         call_command("migrate_tenants", stdout=io.StringIO())
+        if missing := keyring.missing():
+            raise NotReady(f"{missing} It is in MASTER_KEY, or in a file under DATA_DIR if nobody set it.")
         answer = io.StringIO()
         call_command("ensure_demo", "--json", stdout=answer)
         return {key: str(value) for key, value in json.loads(answer.getvalue()).items() if value}

@@ -13,9 +13,10 @@ from chatplatform.management import checks, server_checks
 from chatplatform.management.findings import Finding, Status
 from chatplatform.testing.audit import written
 from chatplatform.testing.commands import operate
-from tenants import audit
+from tenants import audit, keyring
 from tenants.audit import anchors
-from tenants.models import Tenant
+from tenants.models import Tenant, TenantKey
+from tenants.models.audit import PLATFORM
 from tenants.selectors import TenantState
 from tenants.services import api_keys
 from tenants.vocabulary import AuditAction
@@ -68,6 +69,16 @@ def test_an_audit_log_with_another_secret_is_a_failure(finding, settings: Settin
     written()
     settings.AUDIT_SECRET = "that of another process"
     assert finding("audit log").status is Status.FAILED
+
+
+def test_another_master_key_is_a_failure(finding, settings: Settings) -> None:  # type: ignore[no-untyped-def]
+    keyring.current_wrapping(PLATFORM)
+    assert finding("master key").status is Status.OK
+    settings.MASTER_KEY_AT, settings.MASTER_KEY = None, "that of another installation"
+    assert finding("master key").status is Status.FAILED
+    with tenancy.in_platform():
+        TenantKey.objects.all().delete()
+    assert "characters" in finding("master key").hint
 
 
 def test_a_short_secret_is_a_failure(finding, settings: Settings) -> None:  # type: ignore[no-untyped-def]

@@ -7,17 +7,21 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from chatplatform import tenancy
-from chatplatform.management.base import PlatformCommand, Result
+from chatplatform.management.base import Error, PlatformCommand, Result
+from tenants.master_keys import MasterKeyMissing
 from tenants.models import Tenant
 from tenants.services import key_rotation
 from tenants.services.migration import WITH_SCHEMA
+
+DONE = "Nothing needs MASTER_OLD_KEYS any more."
 
 
 class Command(PlatformCommand):
     help = (
         "Replace the keys that wrap the keys of texts, and seal what is still in the clear: of one tenant, or of all "
-        "and the platform. With --master, wrap the tenants' keys under the current MASTER_KEY instead; nothing needs "
-        "MASTER_OLD_KEYS then. No request fails meanwhile, and if it is broken off it goes on the next time."
+        "and the platform. With --master, of those alone whose keys another MASTER_KEY wraps; called again after a "
+        "quarter of an hour, it removes the old ones, and nothing needs MASTER_OLD_KEYS then. No request fails "
+        "meanwhile, and if it is broken off it goes on the next time."
     )
 
     def arguments(self, parser: CommandParser) -> None:
@@ -27,7 +31,10 @@ class Command(PlatformCommand):
 
     def run(self, *, master: bool, tenant: str | None, **options: Any) -> Result:
         if master:
-            return {"tenant_keys": key_rotation.rotate_master(self.say)}
+            try:
+                return dict(key_rotation.rotate_master(self.say))
+            except MasterKeyMissing as error:
+                raise Error(f"{error} Put it into MASTER_OLD_KEYS.") from error
         found = Tenant.objects.filter(status__in=WITH_SCHEMA).order_by("slug")
         chosen = [Tenant.objects.get(slug=tenant)] if tenant else list(found)
         done = {one.slug: key_rotation.rotate_tenant(one.ref, self.say) for one in chosen}
@@ -38,7 +45,9 @@ class Command(PlatformCommand):
 
     def as_text(self, result: Result) -> str:
         if "tenant_keys" in result:
-            return f"{result['tenant_keys']} keys of tenants are wrapped under the current master key."
+            left = result["left"]
+            then = f"{left} old ones stay for a quarter of an hour: call this again then." if left else DONE
+            return f"{result['tenant_keys']} keys were replaced by new ones under this master key. {then}"
         return "\n".join(
             f"{name}: {done['data_keys']} data keys wrapped again, {done['texts']} texts sealed anew."
             for name, done in result["rotated"].items()

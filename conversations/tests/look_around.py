@@ -1,0 +1,38 @@
+"""`python -m conversations.tests.look_around SLUG KEY CONVERSATION WORD QUESTION`: what an installation shows of a
+tenant, as JSON: to an API key, to staff who search for a word, and to a question put to its knowledge.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import django
+
+
+def main(slug: str, key: str, conversation: str, word: str, question: str) -> dict[str, Any]:
+    from django.test import Client
+
+    from chatplatform import tenancy
+    from chatplatform.testing import cast
+    from conversations.rag.retrieval import find
+    from tenants.tests.console import Console, person
+
+    headers: Any = {"authorization": f"Bearer {key}"}
+    messages = Client(headers=headers).get(f"/api/v1/conversations/{conversation}/messages")
+    staff = Console(person("looking", superuser=True))
+    with tenancy.in_tenant(cast.state(slug).ref):
+        passages = [passage.text for passage in find(question, limit=3).nearest]
+    return {
+        "messages": [row["content"] for row in messages.json()["results"]],
+        "console": staff.text(f"conversations/{slug}/{conversation}/"),
+        "found": conversation in staff.text(f"conversations/{slug}/", q=word),
+        "not_found": conversation in staff.text(f"conversations/{slug}/", q="platypus"),
+        "passages": passages,
+    }
+
+
+if __name__ == "__main__":
+    django.setup()
+    sys.stdout.write(json.dumps(main(*sys.argv[1:])))
