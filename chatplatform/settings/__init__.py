@@ -516,6 +516,11 @@ EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = unquote(_mail.username or ""), unquote(_m
 EMAIL_USE_SSL, EMAIL_USE_TLS = _mail.scheme == "smtps", _mail.scheme == "smtp+tls"
 EMAIL_TIMEOUT = 10
 SENTRY_DSN = env.text("SENTRY_DSN", secret=True, meaning="Error reports; unset = off")
+SENTRY_ERROR_TEXTS = env.flag(
+    "SENTRY_ERROR_TEXTS",
+    False,
+    meaning="Reports have the first line of what an error says, too, which may quote what somebody wrote",
+)
 hide({SECRET_KEY, AUDIT_SECRET, *(one for secret in env.secrets for one in secret.split())})
 LOG_LEVEL = env.text("LOG_LEVEL", "INFO", meaning="Least level that is logged")
 LOG_FORMAT = env.text("LOG_FORMAT", "json", meaning="`json` (one object a line) or `console`")
