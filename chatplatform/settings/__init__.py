@@ -457,8 +457,11 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 1_000_000  # JSON bodies; a message is at most 100
 _https = PUBLIC_SCHEME == "https"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = _https
 SESSION_COOKIE_HTTPONLY = True
-SESSION_COOKIE_NAME = "cp_staff"
-CSRF_COOKIE_NAME = "cp_csrf"
+# With the prefix, browsers take a cookie from this very host alone, not from a neighbour below the same domain.
+COOKIE_PREFIX = "__Host-" if _https else ""
+SESSION_COOKIE_NAME = f"{COOKIE_PREFIX}cp_staff"
+CSRF_COOKIE_NAME = f"{COOKIE_PREFIX}cp_csrf"
+VISITOR_COOKIE_NAME = f"{COOKIE_PREFIX}cp_visitor"
 CSRF_FAILURE_VIEW = "chatplatform.api.views.csrf_failure"
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if _https else None
 SECURE_HSTS_SECONDS = 31_536_000 if _https else 0
