@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.conf import settings
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.openapi import AutoSchema
 from rest_framework import serializers
@@ -68,4 +69,4 @@ class Visitor(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
     name = "visitor"
 
     def get_security_definition(self, auto_schema: Any) -> dict[str, Any]:
-        return {"type": "apiKey", "in": "cookie", "name": "cp_visitor"}
+        return {"type": "apiKey", "in": "cookie", "name": settings.VISITOR_COOKIE_NAME}

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import logging
 import sys
+import traceback
 from typing import Any
 
 import structlog
 
 from chatplatform import tenancy
 from chatplatform.observability.context import request_id
-from chatplatform.observability.secrets import hidden
+from chatplatform.observability.secrets import first_line, hidden
 
 NOISY = (
     # What is said of every request, frame and job: our own lines say it once.
@@ -41,6 +42,17 @@ def add_context(logger: Any, name: str, event: dict[str, Any]) -> dict[str, Any]
     return event
 
 
+def told(exc_info: tuple[Any, BaseException, Any]) -> str:
+    """A traceback, with the first line of what each error says."""
+    error: BaseException | None = exc_info[1]
+    parts: list[str] = []
+    while error is not None:
+        frames = "".join(traceback.format_tb(error.__traceback__))
+        parts.append(f"{frames}{type(error).__qualname__}: {first_line(str(error))}")
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return "\n\nand then\n\n".join(reversed(parts))
+
+
 def hide_secrets(logger: Any, name: str, line: Any) -> str:
     """The last of all, whatever the line was made of."""
     return hidden(line)
@@ -53,7 +65,7 @@ def configure(config: dict[str, str]) -> None:
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         add_context,
-        structlog.processors.format_exc_info,
+        structlog.processors.ExceptionRenderer(told),
     ]
     renderer: Any = (
         structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())

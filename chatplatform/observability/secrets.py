@@ -43,6 +43,11 @@ def hidden(text: str) -> str:
     return PATTERN.sub(HIDDEN, text) if any(mark in text for mark in MARKS) else text
 
 
+def first_line(said: str) -> str:
+    """What an error says, without what follows: a database's goes on with the values that it is about."""
+    return said.partition("\n")[0]
+
+
 def hidden_in(value: Any) -> Any:
     """The same for all texts in lists and dictionaries."""
     match value:

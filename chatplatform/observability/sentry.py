@@ -1,4 +1,6 @@
-"""Error reports to Sentry, if SENTRY_DSN is set. What people wrote never leaves: no bodies, no local variables."""
+"""Error reports to Sentry, if SENTRY_DSN is set. What people wrote never leaves: no bodies, no local variables, and not
+what an error says, which may quote somebody (SENTRY_ERROR_TEXTS).
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,7 @@ from typing import Any
 import sentry_sdk
 from django.conf import settings
 
-from chatplatform.observability.secrets import hidden_in
+from chatplatform.observability.secrets import first_line, hidden_in
 
 
 def start() -> None:
@@ -32,10 +34,11 @@ def cleaned(event: Any, hint: Any) -> Any:
     event["request"] = {name: request[name] for name in ("method", "url") if name in request}
     event.pop("extra", None)
     if "logentry" in event:
-        event["logentry"] = {"message": _named(hint) or str(event["logentry"].get("message", ""))}
+        said = _named(hint) or str(event["logentry"].get("message", ""))
+        event["logentry"] = {"message": first_line(said)}
     for exception in event.get("exception", {}).get("values", ()):
-        # What follows in a database's error names the values that it is about.
-        exception["value"] = str(exception.get("value", "")).partition("\n")[0]
+        said = first_line(str(exception.get("value", "")))
+        exception["value"] = said if settings.SENTRY_ERROR_TEXTS else ""
     return hidden_in(event)
 
 

@@ -465,8 +465,11 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 1_000_000  # JSON bodies; a message is at most 100
 _https = PUBLIC_SCHEME == "https"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = _https
 SESSION_COOKIE_HTTPONLY = True
-SESSION_COOKIE_NAME = "cp_staff"
-CSRF_COOKIE_NAME = "cp_csrf"
+# With the prefix, browsers take a cookie from this very host alone, not from a neighbour below the same domain.
+COOKIE_PREFIX = "__Host-" if _https else ""
+SESSION_COOKIE_NAME = f"{COOKIE_PREFIX}cp_staff"
+CSRF_COOKIE_NAME = f"{COOKIE_PREFIX}cp_csrf"
+VISITOR_COOKIE_NAME = f"{COOKIE_PREFIX}cp_visitor"
 CSRF_FAILURE_VIEW = "chatplatform.api.views.csrf_failure"
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if _https else None
 SECURE_HSTS_SECONDS = 31_536_000 if _https else 0
@@ -524,6 +527,11 @@ EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = unquote(_mail.username or ""), unquote(_m
 EMAIL_USE_SSL, EMAIL_USE_TLS = _mail.scheme == "smtps", _mail.scheme == "smtp+tls"
 EMAIL_TIMEOUT = 10
 SENTRY_DSN = env.text("SENTRY_DSN", secret=True, meaning="Error reports; unset = off")
+SENTRY_ERROR_TEXTS = env.flag(
+    "SENTRY_ERROR_TEXTS",
+    False,
+    meaning="Reports have the first line of what an error says, too, which may quote what somebody wrote",
+)
 hide({SECRET_KEY, AUDIT_SECRET, *(one for secret in env.secrets for one in secret.split())})
 LOG_LEVEL = env.text("LOG_LEVEL", "INFO", meaning="Least level that is logged")
 LOG_FORMAT = env.text("LOG_FORMAT", "json", meaning="`json` (one object a line) or `console`")

@@ -8,6 +8,7 @@ import logging
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,8 +20,11 @@ from chatplatform.observability import logging as ours
 from chatplatform.observability import sentry
 from chatplatform.observability.secrets import HIDDEN, hidden
 from chatplatform.testing import cast
-from conversations.services import turns
+from conversations.services import generation, turns
 from tenants.selectors import TenantState
+from tenants.services import member_sessions
+from tenants.tests import people
+from tenants.tests.people import Desk, member
 
 PROMPT = "canaryprompt7f3a"
 JWT = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJjYW5hcnkifQ.c2lnbmF0dXJl"
@@ -67,16 +71,21 @@ def lines() -> Iterator[io.StringIO]:
     root.setLevel(level)
 
 
-def test_an_error_tells_where_and_nothing_of_what(
+def failing(*secrets: str) -> Any:
+    """A function that raises with secrets in the first line of its error, and what was written in the second."""
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError(f"{' '.join(secrets)}\nDETAIL: {PROMPT}")
+
+    return fail
+
+
+def test_a_message_that_fails_tells_where_and_nothing_of_what(
     acme: TenantState, reports: list[str], lines: io.StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key = cast.key("acme")
-
-    def fail(principal: Any, conversation_id: Any, content: str, **more: Any) -> None:
-        assert content == PROMPT
-        raise RuntimeError(f"{DATABASE} {key} {JWT} {PROVIDER} {settings.AUDIT_SECRET}\nDETAIL: {content}")
-
-    monkeypatch.setattr(turns, "accept", fail)
+    secrets = (key, JWT, PROVIDER, DATABASE, settings.AUDIT_SECRET)
+    monkeypatch.setattr(turns, "accept", failing(*secrets))
     client = Client(
         headers={"host": "acme.localhost", "authorization": f"Bearer {key}", "cookie": f"cp_visitor={JWT}"},
         raise_request_exception=False,
@@ -84,15 +93,61 @@ def test_an_error_tells_where_and_nothing_of_what(
     conversation = client.post("/api/v1/conversations", {}, content_type="application/json").json()["id"]
     path = f"/api/v1/conversations/{conversation}/messages?token={PROMPT}"
     answer = client.post(path, {"content": PROMPT}, content_type="application/json")
-    sentry_sdk.flush(2)
-    report, logged, shown = "\n".join(reports), lines.getvalue(), answer.content.decode()
     assert answer.status_code == 500
-    assert "RuntimeError" in report and "RuntimeError" in logged
-    secrets = (key, key[-38:], JWT, PROVIDER, "canarypassword", settings.AUDIT_SECRET, settings.SECRET_KEY)
+    parts = (key[-38:], "canarypassword", settings.SECRET_KEY)
+    says_nothing(reports, lines, PROMPT, *secrets, *parts, shown=answer.content.decode())
+
+
+def test_a_sign_in_that_fails_tells_nothing(
+    acme: TenantState, reports: list[str], lines: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(member_sessions, "start", failing(settings.SECRET_KEY))
+    member(acme)
+    desk = Desk(acme, raise_request_exception=False)
+    desk.client.cookies["__Host-cp_member"] = PROMPT
+    answer = desk.sign_in("owner@example.com")
+    assert answer.status_code == 500
+    said = (PROMPT, people.PASSWORD, settings.SECRET_KEY, "owner@example.com")
+    says_nothing(reports, lines, *said, shown=answer.content.decode())
+
+
+async def test_a_turn_that_fails_tells_nothing(
+    reports: list[str], lines: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(generation, "prepare", failing(PROVIDER))
+    begun: Any = SimpleNamespace(
+        reply=SimpleNamespace(pk=1, attempt=1), said=PROMPT, knows=[PROMPT], held=None
+    )
+    writer: Any = SimpleNamespace(start=lambda reason: None, text=PROMPT)
+    hold: Any = SimpleNamespace(stopped=None)
+    outcome = await generation._attempt(begun, writer, hold)
+    assert outcome.status == "failed"
+    says_nothing(reports, lines, PROMPT, PROVIDER, shown=outcome.error_detail)
+
+
+def says_nothing(reports: list[str], lines: io.StringIO, *secrets: str, shown: str) -> None:
+    """The error is reported, logged and shown; the secrets are not."""
+    sentry_sdk.flush(2)
+    report, logged = "\n".join(reports), lines.getvalue()
+    assert "RuntimeError" in report and "RuntimeError" in logged and "in fail" in logged
     for secret in secrets:
         for place in (report, logged, shown):
             assert secret not in place
-    assert PROMPT not in report and PROMPT not in shown
+
+
+@pytest.mark.parametrize("texts", [True, False])
+def test_what_an_error_says_is_reported_where_that_was_asked_for(
+    reports: list[str], texts: bool, settings: Any
+) -> None:
+    settings.SENTRY_ERROR_TEXTS = texts
+    try:
+        failing(words := "-".join("abc"), PROVIDER)()
+    except RuntimeError as error:
+        sentry_sdk.capture_exception(error)
+    sentry_sdk.flush(2)
+    [report] = reports
+    assert (words in report) is texts
+    assert PROVIDER not in report and PROMPT not in report
 
 
 @pytest.mark.parametrize(

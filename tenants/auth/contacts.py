@@ -18,7 +18,7 @@ from django.http.response import HttpResponseBase
 from chatplatform.tenancy import TenantRef
 from tenants.auth import standing
 
-COOKIE = "cp_visitor"
+COOKIE = settings.VISITOR_COOKIE_NAME
 MAX_AGE = 180 * 24 * 3600  # s
 
 

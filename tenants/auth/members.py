@@ -16,8 +16,7 @@ from tenants.services import member_sessions, second_factors
 from tenants.services.second_factors import Holder
 from tenants.vocabulary import Action
 
-# With the prefix, browsers take it from this very host alone, not from a neighbour below the same domain.
-COOKIE = "__Host-cp_member" if settings.SESSION_COOKIE_SECURE else "cp_member"
+COOKIE = f"{settings.COOKIE_PREFIX}cp_member"
 
 
 @dataclass(frozen=True, slots=True)

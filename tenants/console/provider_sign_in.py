@@ -25,8 +25,7 @@ from tenants.selectors import TenantState
 from tenants.services import access, oidc, sign_in_providers
 from tenants.services.oidc import Journey, Person, ProviderFailed
 
-# As the session's: with the prefix no neighbour below the same domain can set it.
-COOKIE = "__Host-cp_journey" if settings.SESSION_COOKIE_SECURE else "cp_journey"
+COOKIE = f"{settings.COOKIE_PREFIX}cp_journey"
 LASTS = 600  # s
 
 

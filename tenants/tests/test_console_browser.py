@@ -9,10 +9,10 @@ import pytest
 from selenium.webdriver.common.by import By
 
 from chatplatform import tenancy
-from chatplatform.testing import cast
+from chatplatform.testing import cast, oidc_toolkit
 from chatplatform.testing.browser import Browser
 from chatplatform.testing.live import Live
-from chatplatform.testing.oidc_standin import running_provider
+from chatplatform.testing.oidc_toolkit import running_toolkit
 from tenants.models import Tenant
 from tenants.services import lifecycle, members, sign_in_providers
 from tenants.tests.console import PASSWORD, person
@@ -147,26 +147,24 @@ def test_a_passkey_is_made_and_lets_in(chromium: Browser, owner: str) -> None:
 
 def test_a_provider_lets_in(chromium: Browser, owner: str, settings: Any) -> None:
     settings.ALLOW_PRIVATE_KEY_SERVERS = True
-    acme = cast.state("acme")
-    with running_provider() as there:
-        there.person = {"sub": "u-17", "email": "ada@example.com", "email_verified": True}
-        values: dict[str, Any] = {
-            "client_id": there.client_id,
-            "client_secret": there.client_secret,
-            "role": "viewer",
-        }
+    with running_toolkit() as there:
         provider = sign_in_providers.save(
-            acme.ref,
+            cast.state("acme").ref,
             name="Work",
             issuer=there.issuer,
+            client_id=oidc_toolkit.CLIENT,
+            client_secret=there.client_secret,
             admitted="@example.com",
+            role="viewer",
             asks_second_factor=False,
-            **values,
         )
-        there.redirect_uris.add(f"{owner}with/{provider.pk}/answer")
+        there.allow(f"{owner}with/{provider.pk}/answer")
         try:
             chromium.driver.get(owner + "usage")
             chromium.see(".door a.button").click()
+            chromium.see("[name=username]").send_keys("ada")
+            chromium.see("[name=password]").send_keys(oidc_toolkit.PASSWORD)
+            chromium.see("button").click()
             chromium.until(lambda: chromium.driver.current_url == owner + "usage", "the wanted page")
             assert "ada@example.com" in chromium.see(".console-head").text
             assert complaints(chromium) == []
