@@ -8,7 +8,7 @@ from chatplatform.isolation import Call, Command, Elsewhere, Job, Planted, Walks
 from chatplatform.tenancy import in_tenant
 from conversations.models import Feedback
 from conversations.rag.retrieval import find
-from conversations.services import conversations, knowledge, turns
+from conversations.services import conversations, embedding, knowledge, turns
 from conversations.services.turns import Options
 from tenants import selectors
 from tenants.auth import contacts
@@ -53,7 +53,7 @@ def plant(tenant: Planted) -> None:
 
 def searched(question: str) -> str:
     """What full-text and vector search bring up for a question, as it stands in prompts and sources."""
-    found = find(f"{QUESTION} {question}", limit=20)
+    found = find(f"{QUESTION} {question}", limit=20, using=embedding.outside_of_turns())
     return repr((found.nearest, found.answering))
 
 

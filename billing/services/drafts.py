@@ -8,17 +8,14 @@ from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any
 
-from django.db.models import Count, F, Q, Sum
+from django.db.models import Count, F, Sum
 
 from billing import months, plans
 from billing.amounts import Line, Span, Sums, Usage, lines_of, sums
-from billing.models import BillingAccount, Issuer, LedgerEntry, Plan, Subscription
-from billing.vocabulary import CallOutcome, EntryKind
+from billing.models import CALLED, BillingAccount, Issuer, LedgerEntry, Plan, Subscription
 from chatplatform import tenancy
 from chatplatform.api.problem import invalid
 from tenants.models import Tenant
-
-CALLED = Q(kind=EntryKind.CALL) & ~Q(outcome=CallOutcome.SKIPPED)
 
 
 @dataclass(frozen=True, slots=True)
