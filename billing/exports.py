@@ -12,11 +12,17 @@ from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+from billing.vocabulary import EntryKind
+
 Row = Mapping[str, Any]
 HALF_A_CENT, HUNDRED = Decimal("0.005"), Decimal(100)
 DATED = re.compile(r"-(?:\d{8}|\d{4}-\d{2}-\d{2}|\d{4}|latest)$")
 CACHE_WRITES = ("ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens")
 CSV_INPUT = ("no_cache", "cache_write_5m", "cache_write_1h", "cache_read")
+OPENAI_USAGE = {
+    "organization.usage.completions.result": EntryKind.CALL,
+    "organization.usage.embeddings.result": EntryKind.EMBEDDING,
+}
 
 
 class Unreadable(ValueError):
@@ -25,7 +31,8 @@ class Unreadable(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Used:
-    """What an export says about a model on a day; `slack` is how far its dollars may be rounded."""
+    """What an export says about a model on a day; `slack` is how far its dollars may be rounded. `kind` is what it is
+    about, where an export is about that alone."""
 
     day: date
     model: str
@@ -33,6 +40,7 @@ class Used:
     output_tokens: int | None = None
     usd: Decimal | None = None
     slack: Decimal = Decimal(0)
+    kind: EntryKind | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +50,11 @@ class Export:
     rows: list[Used]
     days: set[date]
     is_complete: bool = True
+
+    @property
+    def kinds(self) -> set[EntryKind]:
+        """Which entries of the ledger it is about: those that it names, or all."""
+        return {row.kind for row in self.rows if row.kind} or set(EntryKind)
 
 
 def read(provider: str, text: str) -> Export:
@@ -94,10 +107,10 @@ def _openai_result(day: date, result: Row) -> Used | None:
     if kind == "organization.costs.result":
         amount = result["amount"]["value"]
         return Used(day, _line_item(result.get("line_item")), usd=Decimal(amount))
-    if kind == "organization.usage.completions.result":
-        tokens = int(result["input_tokens"]), int(result["output_tokens"])
-        return Used(day, result.get("model") or "", *tokens)
-    return None  # embeddings, images, …: they are not in the ledger
+    if kind not in OPENAI_USAGE:
+        return None  # images, speech, …: they are not in the ledger
+    tokens = int(result["input_tokens"]), int(result.get("output_tokens") or 0)
+    return Used(day, result.get("model") or "", *tokens, kind=OPENAI_USAGE[kind])
 
 
 def _anthropic_json(text: str) -> Export:
@@ -146,7 +159,7 @@ def _openai_row(row: Row) -> tuple[date, Used | None]:
         amount = row["amount_value"]  # a day without costs has an empty row
         return day, Used(day, _line_item(row["line_item"]), usd=Decimal(amount)) if amount else None
     tokens = _whole(row["input_tokens"]), _whole(row["output_tokens"])
-    return day, Used(day, row["model"], *tokens) if any(tokens) else None
+    return day, Used(day, row["model"], *tokens, kind=EntryKind.CALL) if any(tokens) else None
 
 
 def _anthropic_csv(text: str) -> Export:

@@ -14,7 +14,7 @@ from django.db.models import Count, Q, QuerySet, Sum
 from django.utils import timezone
 
 from billing import months, plans
-from billing.models import NOBODY, Balance, Hold, LedgerEntry
+from billing.models import CALLED, NOBODY, Balance, Hold, LedgerEntry
 from billing.vocabulary import BudgetLevel, CallOutcome, EntryKind
 from chatplatform import csv_table
 from chatplatform.jobs import in_thread
@@ -22,15 +22,14 @@ from chatplatform.tenancy import Scope
 from tenants.selectors import TenantState
 
 Inside = Callable[[], AbstractContextManager[Scope]]
-CALLS = Q(kind=EntryKind.CALL) & ~Q(outcome=CallOutcome.SKIPPED)  # those that reached a provider
 HITS = Q(kind=EntryKind.CACHE_HIT)
 NOTHING = Decimal(0)
 SUMS: dict[str, Any] = {
-    "calls": Count("pk", filter=CALLS),
+    "calls": Count("pk", filter=CALLED),
     "cache_hits": Count("pk", filter=HITS),
-    "input_tokens": Sum("input_tokens", filter=CALLS, default=0),
-    "cached_input_tokens": Sum("cached_input_tokens", filter=CALLS, default=0),
-    "output_tokens": Sum("output_tokens", filter=CALLS, default=0),
+    "input_tokens": Sum("input_tokens", filter=CALLED, default=0),
+    "cached_input_tokens": Sum("cached_input_tokens", filter=CALLED, default=0),
+    "output_tokens": Sum("output_tokens", filter=CALLED, default=0),
     "cost_usd": Sum("cost_usd", default=NOTHING),
     "charged_usd": Sum("charged_usd", default=NOTHING),
     "saved_usd": Sum("saved_usd", default=NOTHING),
@@ -43,6 +42,7 @@ COLUMNS = (
     "reply",
     "conversation",
     "contact",
+    "document",
     "attempt",
     "sequence",
     "kind",
@@ -210,8 +210,8 @@ def matching(wanted: LedgerFilter) -> QuerySet[LedgerEntry]:
         if (value := getattr(wanted, name)) not in ("", None):
             entries = entries.filter(**{name: value})
     if wanted.outcome == EntryKind.CACHE_HIT:
-        return entries.filter(kind=EntryKind.CACHE_HIT)
-    return entries.filter(kind=EntryKind.CALL, outcome=wanted.outcome) if wanted.outcome else entries
+        return entries.filter(HITS)
+    return entries.filter(~HITS, outcome=wanted.outcome) if wanted.outcome else entries
 
 
 def ledger_page(wanted: LedgerFilter) -> LedgerPage:

@@ -9,6 +9,7 @@ class EntryKind(models.TextChoices):
     """What a row of the usage ledger is about."""
 
     CALL = "call", "Call to a provider"
+    EMBEDDING = "embedding", "Embedding by a provider"
     CACHE_HIT = "cache_hit", "Answer out of the cache"
 
 

@@ -11,7 +11,7 @@ from chatplatform.isolation import Call, Command, Elsewhere, Job, Planted, Walks
 from chatplatform.tenancy import in_platform, in_tenant
 from conversations.models import Conversation, Feedback, Message
 from conversations.rag.retrieval import find
-from conversations.services import conversations, erasure, knowledge, turns, words
+from conversations.services import conversations, embedding, erasure, knowledge, turns, words
 from conversations.services.turns import Options
 from tenants import selectors
 from tenants.auth import contacts
@@ -83,7 +83,7 @@ def _talk(tenant: Planted, name: str) -> tuple[Contact, Conversation]:
 
 def searched(question: str) -> str:
     """What full-text and vector search bring up for a question, as it stands in prompts and sources."""
-    found = find(f"{QUESTION} {question}", limit=20)
+    found = find(f"{QUESTION} {question}", limit=20, using=embedding.outside_of_turns())
     return repr((found.nearest, found.answering))
 
 

@@ -40,12 +40,13 @@ class Hold(TenantModel):
 
     Gone when the attempt's call is settled, or, if the attempt died, once no call of it can be under way any more. Of a
     dead attempt's call it knows the model (`provider/name`), the prompt as it was reckoned, and the tokens of answer
-    that were kept by the time another attempt began.
+    that were kept by the time another attempt began. What is held for embeddings has no room for an answer; outside of
+    a turn it has no conversation, and its `reply` is that of its row in the ledger.
     """
 
     reply = models.UUIDField()
     attempt = models.PositiveSmallIntegerField()
-    conversation = models.UUIDField()
+    conversation = models.UUIDField(null=True)
     contact = models.UUIDField(null=True)
     day = models.DateField()
     usd = usd()

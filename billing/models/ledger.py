@@ -10,6 +10,9 @@ from django.db import models
 from billing.vocabulary import CallOutcome, EntryKind
 from chatplatform.postgres.models import TenantModel
 
+# Those that reached a provider.
+CALLED = ~models.Q(kind=EntryKind.CACHE_HIT) & ~models.Q(outcome=CallOutcome.SKIPPED)
+
 
 def usd() -> Any:
     """US dollars, exact to a thousandth of a millionth."""
@@ -18,6 +21,9 @@ def usd() -> Any:
 
 class LedgerEntry(TenantModel):
     """Call number `sequence` of attempt number `attempt` at a reply. Written once, never changed or deleted.
+
+    Number 0 is the embedding of the question. A call outside of a turn has a `reply` of its own, and no conversation;
+    for a document's embeddings it says which (`document`).
 
     It outlives the conversation, so it names it, the reply and the end user by their ids alone. `error` is the class of
     the failure (`chatplatform.llm.errors.ErrorKind`), `phase` the deadline that passed. `estimated` says that the
@@ -29,8 +35,9 @@ class LedgerEntry(TenantModel):
 
     kind = models.CharField(max_length=10, choices=EntryKind.choices, default=EntryKind.CALL)
     reply = models.UUIDField()
-    conversation = models.UUIDField()
+    conversation = models.UUIDField(null=True)
     contact = models.UUIDField(null=True)
+    document = models.UUIDField(null=True)
     attempt = models.PositiveSmallIntegerField()
     sequence = models.PositiveSmallIntegerField()
     day = models.DateField()

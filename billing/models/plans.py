@@ -26,15 +26,9 @@ def _limit() -> models.BigIntegerField[int | None, int | None]:
     return models.BigIntegerField(null=True, blank=True, validators=[MinValueValidator(1)])
 
 
-class Plan(SharedModel):
-    """Fee, what is included, what more costs, ceilings and features. Empty ceilings mean: none.
+class Charges(models.Model):
+    """What a tenant on a plan is invoiced."""
 
-    A tenant without a subscription has the plan whose `code` is its tier.
-    """
-
-    code = models.SlugField(max_length=40, unique=True)
-    name = models.CharField(max_length=100)
-    tier = models.CharField(max_length=20, choices=Tier.choices)
     monthly_fee = _amount(default=Decimal(0))
     usage_billing = models.CharField(max_length=10, choices=UsageBilling.choices, default=UsageBilling.TOKENS)
     included_tokens = models.BigIntegerField(default=0, validators=[MinValueValidator(0)])
@@ -53,6 +47,25 @@ class Plan(SharedModel):
         validators=[MinValueValidator(Decimal(0))],
         help_text="On what the providers charge",
     )
+
+    class Meta:
+        abstract = True
+
+    @property
+    def charges(self) -> dict[str, Any]:
+        """These fields with their values."""
+        return {field.name: getattr(self, field.name) for field in Charges._meta.get_fields()}
+
+
+class Plan(Charges, SharedModel):
+    """Fee, what is included, what more costs, ceilings and features. Empty ceilings mean: none.
+
+    A tenant without a subscription has the plan whose `code` is its tier.
+    """
+
+    code = models.SlugField(max_length=40, unique=True)
+    name = models.CharField(max_length=100)
+    tier = models.CharField(max_length=20, choices=Tier.choices)
     requests_per_minute = _limit()
     tokens_per_minute = _limit()
     user_requests_per_minute = _limit()
@@ -73,6 +86,23 @@ class Plan(SharedModel):
             raise ValidationError(
                 {"included_tokens": "Without a price for further tokens this plan would allow none."}
             )
+
+
+class PlanVersion(Charges, SharedModel):
+    """What a plan charged from a day on, until the next row of the plan begins. A plan that never changed has none."""
+
+    plan = models.ForeignKey(Plan, on_delete=models.CASCADE, related_name="versions")
+    starts = models.DateField()
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["plan", "starts"]
+        constraints = [
+            models.UniqueConstraint(fields=["plan", "starts"], name="one_version_per_plan_and_day")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.plan} from {self.starts}"
 
 
 class Subscription(SharedModel):

@@ -54,13 +54,17 @@ NOTHING = Amount()
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """An attempt at a reply, and whose budgets it counts on. `day` (UTC) is when the reply was accepted."""
+    """An attempt at a reply, and whose budgets it counts on. `day` (UTC) is when the reply was accepted.
+
+    A call outside of a turn has a `reply` of its own, and may be for a document.
+    """
 
     reply: UUID
     attempt: int
-    conversation: UUID
+    conversation: UUID | None
     contact: UUID | None
     day: date
+    document: UUID | None = None
 
     @property
     def month(self) -> date:

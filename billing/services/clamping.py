@@ -36,17 +36,18 @@ WHOSE = {
 
 @dataclass(frozen=True, slots=True)
 class NextCall:
-    """A call that is about to be made: what it costs, and how many tokens it can take at most."""
+    """A call that is about to be made: what it costs, and how many tokens it can take at most. `before` is the worst
+    case of what has to be asked first, another model (the embedding of the question)."""
 
     rate: Rate
     input_tokens: int
     max_tokens: int
+    before: Amount = budgets.NOTHING
 
     @property
     def worst(self) -> Amount:
-        return Amount(
-            self.rate.worst(self.input_tokens, self.max_tokens), self.input_tokens + self.max_tokens
-        )
+        usd = self.rate.worst(self.input_tokens, self.max_tokens)
+        return Amount(usd + self.before.usd, self.input_tokens + self.max_tokens + self.before.tokens)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,27 +122,30 @@ def _tightest(call: NextCall, account: Account, limits: Limits, mine: Amount) ->
     ):
         if limit is not None:
             spent, held = found.get(level, NEVER_USED)
-            left = limit - spent.usd - held.usd + mine.usd
-            rooms.append(_Room(_affordable(call, left), level, limit, spent.usd, held.usd))
+            left = limit - spent.usd - held.usd + mine.usd - call.before.usd
+            rooms.append(_Room(affordable(call, left), level, limit, spent.usd, held.usd))
     if limits.tenant_month_tokens is not None:
         most = limits.tenant_month_tokens
         spent, held = found.get(BudgetLevel.TENANT_MONTH, NEVER_USED)
-        room = most - spent.tokens - held.tokens + mine.tokens - call.input_tokens
+        left_tokens = most - spent.tokens - held.tokens + mine.tokens
+        room = left_tokens - call.input_tokens - call.before.tokens
         rooms.append(_Room(room, BudgetLevel.TENANT_MONTH, most, spent.tokens, held.tokens))
     return min(rooms, key=lambda room: room.tokens)
 
 
-def _affordable(call: NextCall, left: Decimal) -> int:
-    """How many tokens of an answer so many dollars pay for, beside the prompt."""
+def affordable(call: NextCall, left: Decimal) -> int:
+    """How many tokens of an answer so many dollars pay for, beside the prompt; negative if not even that."""
     rate, prompt = call.rate, call.input_tokens
     if rate.worst(prompt, call.max_tokens) <= max(left, Decimal(0)):
         return BOUNDLESS
+    if rate.worst(prompt, 0) > left:
+        return -1
     # The cost is a straight line but for its rounding up, so the division is out by a token at most.
     million = rate.worst(0, 1_000_000)
     room = int((left - rate.worst(prompt, 0)) * 1_000_000 / million) if million else 0
     while room > 0 and rate.worst(prompt, room) > left:
         room -= 1
-    return max(room, 0)
+    return room
 
 
 def _problem(room: _Room) -> Problem:

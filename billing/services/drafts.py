@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass
 from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any
 
-from django.db.models import Count, F, Q, Sum
+from django.db.models import Count, F, Sum
 
 from billing import months, plans
 from billing.amounts import Line, Span, Sums, Usage, lines_of, sums
-from billing.models import BillingAccount, Issuer, LedgerEntry, Plan, Subscription
-from billing.vocabulary import CallOutcome, EntryKind
+from billing.models import CALLED, BillingAccount, Issuer, LedgerEntry, Plan, PlanVersion, Subscription
 from chatplatform import tenancy
 from chatplatform.api.problem import invalid
 from tenants.models import Tenant
-
-CALLED = Q(kind=EntryKind.CALL) & ~Q(outcome=CallOutcome.SKIPPED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +59,34 @@ def spans_of(tenant: Tenant, month: date) -> list[Span]:
     begun = Subscription.objects.filter(tenant=tenant, starts__gt=first, starts__lte=last)
     changes = {first: _plan_on(tenant, first)}
     changes |= {one.starts: one.plan for one in begun.select_related("plan").order_by("starts")}
-    starts = list(changes)
-    ends = [day - timedelta(days=1) for day in starts[1:]] + [last]
-    return _joined(Span(changes[start], start, end) for start, end in zip(starts, ends, strict=True))
+    spans = [
+        span for start, end in _between(changes, last) for span in _as_it_was(changes[start], start, end)
+    ]
+    return _joined(spans)
+
+
+def _between(starts: Iterable[date], last: date) -> Iterator[tuple[date, date]]:
+    """The first and the last day of each, in their order: each ends where the next one begins."""
+    first = list(starts)
+    return zip(first, [day - timedelta(days=1) for day in first[1:]] + [last], strict=True)
+
+
+def _as_it_was(plan: Plan, first: date, last: date) -> list[Span]:
+    """A plan with what it charged on these days. Changes of today do not reach back."""
+    versions = {
+        max(one.starts, first): one for one in plan.versions.filter(starts__lte=last).order_by("starts")
+    }
+    if not versions:
+        return [Span(plan, first, last)]
+    return [Span(_charging(plan, versions[start]), start, end) for start, end in _between(versions, last)]
+
+
+def _charging(plan: Plan, version: PlanVersion) -> Plan:
+    """A copy of a plan, not to be saved."""
+    as_it_was = copy(plan)
+    for name, value in version.charges.items():
+        setattr(as_it_was, name, value)
+    return as_it_was
 
 
 def usage_in(first: date, last: date) -> list[Usage]:
@@ -94,7 +117,7 @@ def _joined(spans: Any) -> list[Span]:
     """Spans of the same plan that follow each other are one."""
     joined: list[Span] = []
     for span in spans:
-        if joined and joined[-1].plan == span.plan:
+        if joined and joined[-1].plan == span.plan and joined[-1].plan.charges == span.plan.charges:
             joined[-1] = Span(span.plan, joined[-1].starts, span.ends)
         else:
             joined.append(span)

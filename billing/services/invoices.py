@@ -14,6 +14,7 @@ from django.utils import timezone
 from billing import months, payments
 from billing.amounts import Line, Span
 from billing.models import (
+    CALLED,
     BillingAccount,
     Hold,
     Invoice,
@@ -23,7 +24,7 @@ from billing.models import (
     LedgerEntry,
 )
 from billing.services import numbering
-from billing.services.drafts import CALLED, Draft, draft
+from billing.services.drafts import Draft, draft
 from billing.vocabulary import DocumentKind, LineKind, PaymentStatus
 from chatplatform import tenancy
 from chatplatform.api.problem import invalid

@@ -10,7 +10,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from billing import plans
-from billing.models import Plan, Subscription
+from billing.models import Plan, PlanVersion, Subscription
 from billing.vocabulary import Feature, UsageBilling
 from chatplatform import tenancy
 from chatplatform.api.problem import invalid
@@ -20,6 +20,7 @@ from tenants.models import Tenant
 from tenants.vocabulary import AuditAction, Tier
 
 CHANGED = "plans_changed"
+BEGINNING = date(1970, 1, 1)
 SMALL = [Feature.KNOWLEDGE, Feature.TOOLS]
 LARGE = [*SMALL, Feature.EXPERIMENTS, Feature.ANALYTICS, Feature.CUSTOM_DOMAINS]
 
@@ -60,12 +61,27 @@ def seed() -> None:
 
 
 def save(plan: Plan) -> None:
-    """Write a plan, new or changed; every tenant on it has the new terms. Raises ValidationError."""
+    """Write a plan, new or changed; every tenant on it has the new terms. Raises ValidationError.
+
+    What it charges is new from today (UTC) on: the days before are invoiced as it was.
+    """
     with tenancy.in_platform(), transaction.atomic():
         plan.full_clean()
+        _write_down_what_it_charged(plan)
         plan.save()
         audit.record(AuditAction.PLAN_SAVED, plan.code)
     control.publish(CHANGED)
+
+
+def _write_down_what_it_charged(plan: Plan) -> None:
+    """Before a plan charges something else, what it has charged, and what it will from today on."""
+    known = Plan.objects.select_for_update().filter(pk=plan.pk).first()
+    if known is None or known.charges == plan.charges:
+        return
+    if not known.versions.exists():
+        PlanVersion.objects.create(plan=known, starts=BEGINNING, **known.charges)
+    today = timezone.now().date()
+    PlanVersion.objects.update_or_create(plan=known, starts=today, defaults=plan.charges)
 
 
 def subscribe(tenant: TenantRef, plan: Plan, starts: date, *, author: str = "") -> Subscription:

@@ -14,8 +14,8 @@ from django.db.models import Count, DateField, F, Q, Sum
 from django.db.models.functions import TruncDate
 
 from billing.exports import Export, Used, family
-from billing.models import LedgerEntry
-from billing.services.drafts import CALLED
+from billing.models import CALLED, LedgerEntry
+from billing.vocabulary import EntryKind
 from chatplatform import tenancy
 from chatplatform.api.problem import invalid
 from chatplatform.observability import metrics
@@ -95,7 +95,7 @@ def compare(
     used = [row for row in export.rows if days[0] <= row.day <= days[1]]
     by_model = any(row.model for row in used)  # an export that was not grouped by model has only sums
     theirs = _theirs(used, by_model)
-    ours = _ours(provider, days, by_model, tenants)
+    ours = _ours(provider, days, export.kinds, by_model, tenants)
     measures = [name for name in MEASURES if any(getattr(row, name) is not None for row in export.rows)]
     keys = sorted(set(theirs) | set(ours))
     rows = [_difference(key, name, ours, theirs, bound) for key in keys for name in measures]
@@ -116,22 +116,23 @@ def _theirs(used: Iterable[Used], by_model: bool) -> dict[Key, Sums]:
 
 
 def _ours(
-    provider: str, days: tuple[date, date], by_model: bool, tenants: Iterable[Tenant]
+    provider: str, days: tuple[date, date], kinds: set[EntryKind], by_model: bool, tenants: Iterable[Tenant]
 ) -> dict[Key, Sums]:
     sums: dict[Key, Sums] = defaultdict(Sums)
     for tenant in tenants:
         with tenancy.in_tenant(tenant.ref):
-            for row in _called(provider, *days):
+            for row in _called(provider, kinds, *days):
                 key = row["made_on"], family(row["model"]) if by_model else ""
                 sums[key].add(**{name: row[name] for name in (*MEASURES, "estimated")})
     return sums
 
 
-def _called(provider: str, first: date, last: date) -> Any:
-    """The current tenant's calls, by the day (UTC) on which they were made."""
+def _called(provider: str, kinds: set[EntryKind], first: date, last: date) -> Any:
+    """The current tenant's calls of these kinds, by the day (UTC) on which they were made."""
+    wanted = {"provider": provider, "kind__in": kinds, "day__range": (first - LATER, last)}
     made = {"started_at__gte": _midnight(first), "started_at__lt": _midnight(last + timedelta(days=1))}
     return (
-        LedgerEntry.objects.filter(CALLED, provider=provider, day__range=(first - LATER, last), **made)
+        LedgerEntry.objects.filter(CALLED, **wanted, **made)
         .annotate(made_on=TruncDate("started_at", output_field=DateField()))
         .order_by("made_on", "model")
         .values("made_on", "model")

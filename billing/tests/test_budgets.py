@@ -356,5 +356,6 @@ def test_one_attempt_settled_by_many_at_once_is_settled_once(committed: None) ->
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(settle, range(24)))
     with tenancy.in_tenant(ref):
+        assert of.conversation
         row = Balance.objects.get(level=BudgetLevel.CONVERSATION, subject=of.conversation)
         assert (row.spent_usd, row.held_usd, row.spent_tokens, row.held_tokens) == (3, 0, 3, 0)

@@ -9,8 +9,8 @@ import pytest
 from django.db import connection
 
 from billing import invoices as reading
-from billing.models import Hold, Invoice, InvoiceLine, IssuedDocument, Issuer, Plan, Subscription
-from billing.services import invoices
+from billing.models import Hold, Invoice, InvoiceLine, IssuedDocument, Issuer, Plan, PlanVersion, Subscription
+from billing.services import invoices, plans
 from billing.services.drafts import draft, spans_of
 from billing.tests import scene
 from billing.tests.scene import JUST_AFTER, MONTH, called
@@ -123,6 +123,25 @@ def test_a_month_with_two_plans_is_split_by_days(acme: TenantState) -> None:
         ("usage", 11, 30, Decimal("0.00")),
         ("overage", 11, 30, Decimal("3.00")),  # 67 of 100 tokens are included in 20 of 30 days
     ]
+
+
+def test_a_plan_that_is_changed_does_not_change_the_days_before(acme: TenantState) -> None:
+    """April is over, and not invoiced yet, when staff raises the fee: first in that month, then today."""
+    scene.issuer()
+    tenant = scene.tenant(acme.ref)
+    plan = scene.on_plan(acme.ref, monthly_fee=Decimal("10"))
+    for fee, starts in (("100", date(2026, 4, 11)), ("1000", None)):
+        plan.monthly_fee = Decimal(fee)
+        plans.save(plan)
+        plans.save(plan)  # nothing is new
+        if starts:
+            with tenancy.in_platform():
+                today = PlanVersion.objects.filter(plan=plan, starts__gt=starts)
+                assert today.update(starts=starts) == 1
+    shown = [(line.starts.day, line.ends.day, f"{line.amount}", line.unit_price) for line in lines(tenant)]
+    assert shown == [(1, 10, "3.33", Decimal(10)), (11, 30, "66.67", Decimal(100))]
+    with tenancy.in_platform():
+        assert list(plan.versions.values_list("monthly_fee", flat=True)) == [10, 100, 1000]
 
 
 def test_a_tenant_is_billed_from_the_day_of_its_birth(one: Tenant) -> None:

@@ -19,6 +19,7 @@ from billing import exports
 from billing.exports import Unreadable, family
 from billing.tests import scene
 from billing.tests.scene import called
+from billing.vocabulary import EntryKind
 from chatplatform import tenancy
 from chatplatform.testing.commands import result_of, text_of
 from tenants.selectors import TenantState
@@ -40,7 +41,7 @@ OPENAI_USAGE = {
                     "num_model_requests": 5,
                     "model": "gpt-5-2025-08-07",
                 },
-                {"object": "organization.usage.embeddings.result", "input_tokens": 7, "model": "embedder"},
+                {"object": "organization.usage.images.result", "images": 7, "model": "painter"},
             ],
         },
         {"object": "bucket", "start_time": SECOND, "end_time": SECOND + 86400, "results": []},
@@ -274,6 +275,26 @@ def test_what_is_over_the_bound_is_status_1_logged_and_written(
 def test_a_model_that_only_one_side_knows_differs(both: object, export: Path) -> None:
     export.write_text(json.dumps(OPENAI_USAGE).replace("gpt-5-2025-08-07", "gpt-6"))
     with pytest.raises(CommandError, match="4 of the figures"):
+        reconcile(export)
+
+
+def test_embeddings_are_compared_where_the_export_has_them(
+    both: tuple[TenantState, TenantState], export: Path
+) -> None:
+    with tenancy.in_tenant(both[0].ref):
+        called(input_tokens=7, model="text-embedding-3-small", kind=EntryKind.EMBEDDING)
+    assert len(reconcile(export)["rows"]) == 2, "an export of completions says nothing of them"
+    text = (
+        json.dumps(OPENAI_USAGE)
+        .replace("images.result", "embeddings.result")
+        .replace("images", "input_tokens")
+    )
+    export.write_text(text.replace("painter", "text-embedding-3-small"))
+    assert [(row["model"], row["ours"], row["theirs"]) for row in reconcile(export)["rows"]] == [
+        ("gpt-5", "1000", "1000"), ("gpt-5", "500", "500"), ("text-embedding-3-small", "7", "7"),
+    ]  # fmt: skip
+    export.write_text(text)
+    with pytest.raises(CommandError, match="2 of the figures"):
         reconcile(export)
 
 

@@ -21,7 +21,7 @@ from .providers.base import Provider
 from .providers.llama import LlamaProvider
 from .providers.local import LocalProvider
 from .providers.openai import OpenAIProvider
-from .types import Batch, Completion, CompletionRequest, ModelRef, StreamEvent, Timeouts
+from .types import Batch, Completion, CompletionRequest, Embeddings, ModelRef, StreamEvent, Timeouts
 from .watch import Watch
 
 T = TypeVar("T")
@@ -98,9 +98,9 @@ class Gateway:
 
     async def embed(
         self, texts: Sequence[str], model: str | ModelRef = "", *, timeouts: Timeouts | None = None
-    ) -> list[list[float]]:
-        """One vector per text, in order, from an OpenAI-compatible endpoint. ``model`` defaults to the
-        configured one.
+    ) -> Embeddings:
+        """One vector per text, in order, from an OpenAI-compatible endpoint, which takes 2,048 texts and 300,000
+        tokens at most. ``model`` defaults to the configured one.
         """
         ref = self.resolve(model or self._config.embedding_model)
         total = (timeouts or self._config.timeouts).total

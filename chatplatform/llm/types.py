@@ -196,6 +196,14 @@ class Completion:
 
 
 @dataclass(frozen=True, slots=True)
+class Embeddings:
+    """One vector per text, in their order. ``usage`` is None where the provider did not report it."""
+
+    vectors: list[list[float]]
+    usage: Usage | None
+
+
+@dataclass(frozen=True, slots=True)
 class Timeouts:
     """How long to wait, in seconds.
 

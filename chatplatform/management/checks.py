@@ -12,9 +12,12 @@ from django.conf import settings
 from django.db.models import F
 from django.utils import timezone
 
+from billing import pricing
 from chatplatform.management import server_checks
 from chatplatform.management.findings import Finding, Status, failed, ok, warning
 from chatplatform.postgres import migrations
+from conversations.gateway import config
+from conversations.rag import embedders
 from tenants import keyring
 from tenants.audit import keys as audit_keys
 from tenants.models import ApiKey, AuditHead, ConfigurationVersion, Tenant
@@ -144,6 +147,20 @@ def providers() -> Finding:
     return warning("only the built-in local", hint) if wanting else ok("only the built-in local")
 
 
+def embeddings() -> Finding:
+    model = embedders.model()
+    if model is None:
+        return ok("the built-in model, which costs nothing")
+    if not pricing.is_priced(model):
+        hint = (
+            "Set EMBEDDING_MODEL to one that has a price, or add the price in the console (Billing, Prices)."
+        )
+        return failed(f"{model} has no price, so it is not asked, and no document can be taken in", hint)
+    if not config().is_configured(model.provider):
+        return failed(f"no key and no endpoint is set for {model}", "Set those of its provider.")
+    return ok(f"{model}")
+
+
 CHECKS = (
     Check("secret key", secret_key),
     Check("master key", master_key),
@@ -165,6 +182,7 @@ CHECKS = (
     Check("clock of PostgreSQL", server_checks.postgres_clock),
     Check("clock of Valkey", lambda: server_checks.valkey_clock(settings.EVENT_LOG_URL)),
     Check("providers", providers),
+    Check("embeddings", embeddings),
 )
 
 

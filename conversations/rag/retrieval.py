@@ -14,7 +14,6 @@ from pgvector.django import CosineDistance
 from chatplatform.llm.errors import ProviderError
 from chatplatform.llm.types import Passage
 from conversations.models.knowledge import Chunk
-from conversations.rag.embedders import embedder
 from conversations.rag.embeddings import Embedder
 from conversations.rag.question import Question, Term, parse_question
 from conversations.rag.ranking import Candidate, Corpus, Ranked, answering, quote, rank
@@ -44,12 +43,12 @@ class Found:
     answering: tuple[Passage, ...] = ()
 
 
-def retrieve(question: str, *, limit: int, using: Embedder | None = None) -> tuple[Passage, ...]:
+def retrieve(question: str, *, limit: int, using: Embedder) -> tuple[Passage, ...]:
     """At most `limit` passages that answer a question, best first; none if the documents do not answer it."""
     return find(question, limit=limit, using=using).answering
 
 
-def find(question: str, *, limit: int, using: Embedder | None = None) -> Found:
+def find(question: str, *, limit: int, using: Embedder) -> Found:
     """At most `limit` passages of each kind.
 
     Must be called inside a tenant. Raises what the database and a remote embedder raise.
@@ -58,7 +57,7 @@ def find(question: str, *, limit: int, using: Embedder | None = None) -> Found:
     if not asked.terms or limit < 1:
         return Found()
     asked = Question(asked.text, asked.terms[:QUESTION_TERMS])
-    candidates = _candidates(asked, using or embedder())
+    candidates = _candidates(asked, using)
     if not candidates:
         return Found()
     corpus = _corpus(asked)

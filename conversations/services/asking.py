@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
@@ -23,7 +24,8 @@ from conversations.guards import deadline, retries
 from conversations.models import Reply
 from conversations.prompts.build import PASSAGES, build
 from conversations.rag.retrieval import Found, find
-from conversations.services import attempts
+from conversations.services import attempts, embedding
+from conversations.services.attempts import ProviderCall
 from conversations.services.calling import HUNG_UP, NOT_ASKED, Calls
 from conversations.services.settlement import Outcome
 from conversations.services.spending import allowance
@@ -57,9 +59,15 @@ class Turn:
 
 
 async def prepare(
-    reply: Reply, said: list[ChatMessage], writer: ReplyWriter, knows: bool = True, held: Amount = NOTHING
+    reply: Reply,
+    said: list[ChatMessage],
+    writer: ReplyWriter,
+    made: list[ProviderCall],
+    knows: bool = True,
+    held: Amount = NOTHING,
 ) -> Turn:
     """The request for the models; `knows` says whether there are documents to look into, `held` what is held for it.
+    The embedding of the question goes into `made`, and so do the calls of the turn.
 
     Raises Problem where the tenant or its configuration does not allow it now. A fallback that may not be used is
     left out of the chain: the reply does not need it, unless all before it fail.
@@ -74,8 +82,6 @@ async def prepare(
     prices = pricing.cached()
     if prices is None:
         prices = await jobs.in_thread(pricing.load)
-    found = await jobs.in_thread(find, said[-1].content, limit=PASSAGES) if knows else Found()
-    prompt = build(conversation.system_prompt or settings.system_prompt, state.name, said, found.nearest)
     asked = reply.options.get("max_tokens")
     primary = checked_model(conversation.model or settings.primary_model, settings.allowed_models)
     fallbacks = conversation.fallback_model or settings.fallback_model
@@ -84,6 +90,10 @@ async def prepare(
         dict.fromkeys([primary, *(_fallback(name, settings.allowed_models, unusable) for name in fallbacks)])
     )
     last_resort = LOCAL if settings.degrade_to_local and LOCAL not in models else None
+    may_spend = allowance(state, attempts.account(reply), prices, held)
+    using = embedding.of_turn(may_spend, made)
+    found = await jobs.in_thread(find, said[-1].content, limit=PASSAGES, using=using) if knows else Found()
+    prompt = build(conversation.system_prompt or settings.system_prompt, state.name, said, found.nearest)
     request = CompletionRequest(
         model=models[0],
         messages=prompt.messages,
@@ -92,7 +102,6 @@ async def prepare(
         max_tokens=min(asked or settings.max_tokens_per_response, settings.max_tokens_per_response),
         passages=found.answering,
     )
-    may_spend = allowance(state, attempts.account(reply), prices, held)
     return Turn(
         reply_id=reply.pk,
         conversation_id=reply.conversation_id,
@@ -101,7 +110,7 @@ async def prepare(
         models=[*models, last_resort] if last_resort else models,
         configuration=settings.number,
         writer=writer,
-        calls=Calls(request, writer, until, may_spend),
+        calls=Calls(request, writer, until, may_spend, made),
         unusable=unusable,
         last_resort=last_resort,
         clamped=bool(reply.options.get("clamped")),
@@ -216,8 +225,18 @@ def _gave_up(turn: Turn, code: Code, detail: str) -> Outcome:
     return replace(outcome, error_code=str(code), error_detail=detail)
 
 
-def failed(code: str, detail: str, text: str = "") -> Outcome:
-    return Outcome(ReplyStatus.FAILED, text, "error", error_code=str(code), error_detail=detail)
+def failed(code: str, detail: str, made: Sequence[ProviderCall] = (), text: str = "") -> Outcome:
+    """The outcome of an attempt that failed by something else than its calls; `made` are those."""
+    return Outcome(
+        ReplyStatus.FAILED,
+        text,
+        "error",
+        usage=attempts.used(made),
+        cost=attempts.cost(made),
+        error_code=str(code),
+        error_detail=detail,
+        calls=list(made),
+    )
 
 
 def _source(passage: Passage) -> dict[str, Any]:

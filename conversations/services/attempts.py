@@ -6,13 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from itertools import count
 
 from billing.services import budgets, metering
 from billing.services.budgets import Account
 from billing.services.metering import Rate, Row
-from billing.vocabulary import CallOutcome
+from billing.vocabulary import CallOutcome, EntryKind
 from chatplatform.llm.types import ModelRef, Usage
+from chatplatform.observability import metrics
 from conversations.models import Reply
+
+EMBEDDING = (
+    0  # the number of the question's embedding: the calls after it have the same numbers with and without it
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +37,7 @@ class ProviderCall:
     usage: Usage = Usage()
     rate: Rate = metering.FREE_OF_CHARGE
     estimated: bool = False
+    kind: EntryKind = EntryKind.CALL
 
     @property
     def charged(self) -> Decimal:
@@ -54,7 +61,8 @@ def record(reply: Reply, calls: Sequence[ProviderCall]) -> None:
 
 def rows(of: Account, calls: Sequence[ProviderCall]) -> list[Row]:
     """The calls of one attempt at a reply, in their order, as they are stored."""
-    return [row(of, number, call) for number, call in enumerate(calls, start=1)]
+    numbers = count(1)
+    return [row(of, EMBEDDING if call.kind == EntryKind.EMBEDDING else next(numbers), call) for call in calls]
 
 
 def row(of: Account, sequence: int, call: ProviderCall) -> Row:
@@ -68,7 +76,9 @@ def row(of: Account, sequence: int, call: ProviderCall) -> Row:
         contact=of.contact,
         attempt=of.attempt,
         sequence=sequence,
+        document=of.document,
         day=of.day,
+        kind=call.kind,
         outcome=call.outcome,
         error=call.error,
         phase=call.phase,
@@ -79,3 +89,23 @@ def row(of: Account, sequence: int, call: ProviderCall) -> Row:
         estimated=call.estimated,
         started_at=call.started_at,
     )
+
+
+def used(calls: Sequence[ProviderCall]) -> Usage:
+    """All of them together."""
+    return sum((call.usage for call in calls), Usage())
+
+
+def cost(calls: Sequence[ProviderCall]) -> Decimal:
+    """What the tenant pays for all of them, in US dollars: each at its own model's price."""
+    return sum((call.charged for call in calls), Decimal(0))
+
+
+def note(call: ProviderCall) -> None:
+    """Count a call that is over in the metrics."""
+    labels = call.model.provider, metrics.model_label(call.model.name)
+    metrics.CALLS.labels(*labels, call.error or str(call.outcome)).inc()
+    if call.outcome != CallOutcome.SKIPPED:
+        metrics.CALL_SECONDS.labels(*labels).observe(call.total_ms / 1000)
+    if call.first_token_ms is not None:
+        metrics.FIRST_TOKEN.labels(*labels).observe(call.first_token_ms / 1000)

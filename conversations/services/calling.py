@@ -21,7 +21,7 @@ from django.utils import timezone
 from billing.services import budgets
 from billing.services.budgets import Amount
 from billing.services.clamping import NextCall
-from billing.vocabulary import CallOutcome
+from billing.vocabulary import CallOutcome, EntryKind
 from chatplatform.llm import errors
 from chatplatform.llm.catalog import LOCAL
 from chatplatform.llm.errors import ErrorKind
@@ -37,12 +37,12 @@ from chatplatform.llm.types import (
     Timeouts,
     Usage,
 )
-from chatplatform.observability import metrics
 from chatplatform.resilience.circuit_breaker import CircuitOpen, Permit
 from chatplatform.resilience.deadline import Deadline
 from chatplatform.tenancy import current_tenant
 from conversations.gateway import config, gateway
 from conversations.guards import bulkhead, circuit
+from conversations.services import attempts
 from conversations.services.attempts import ProviderCall
 from conversations.services.spending import Allowance
 from conversations.streaming.writer import ReplyWriter
@@ -86,13 +86,18 @@ class _Open:
 
 
 class Calls:
-    """See above. `made` has the calls that are over, in their order."""
+    """See above. `made` has the calls that are over, in their order; the embedding of the question is among them."""
 
     def __init__(
-        self, request: CompletionRequest, writer: ReplyWriter, deadline: Deadline, allowance: Allowance
+        self,
+        request: CompletionRequest,
+        writer: ReplyWriter,
+        deadline: Deadline,
+        allowance: Allowance,
+        made: list[ProviderCall] | None = None,
     ) -> None:
         self.deadline = deadline
-        self.made: list[ProviderCall] = []
+        self.made = [] if made is None else made
         self.first_token_at: datetime | None = None
         self.cut_at: int | None = None  # tokens, where the last answer was shorter than asked for
         self._request, self._writer, self._allowance = request, writer, allowance
@@ -101,17 +106,18 @@ class Calls:
     @property
     def spent(self) -> Usage:
         """All calls together."""
-        return sum((call.usage for call in self.made), Usage())
+        return attempts.used(self.made)
 
     @property
     def cost(self) -> Decimal:
-        """What the tenant pays, in US dollars: each call at its own model's price."""
-        return sum((call.charged for call in self.made), Decimal(0))
+        """What the tenant pays, in US dollars."""
+        return attempts.cost(self.made)
 
     @property
     def model(self) -> ModelRef:
         """The model that was asked last."""
-        asked = (call.model for call in reversed(self.made) if call.outcome != CallOutcome.SKIPPED)
+        made = (call for call in reversed(self.made) if call.kind == EntryKind.CALL)
+        asked = (call.model for call in made if call.outcome != CallOutcome.SKIPPED)
         return self._open.model if self._open else next(asked, ModelRef("", ""))
 
     async def call(self, model: ModelRef) -> Finished:
@@ -291,12 +297,7 @@ class Calls:
 
     def _keep(self, call: ProviderCall) -> None:
         self.made.append(call)
-        labels = call.model.provider, metrics.model_label(call.model.name)
-        metrics.CALLS.labels(*labels, call.error or str(call.outcome)).inc()
-        if call.outcome != CallOutcome.SKIPPED:
-            metrics.CALL_SECONDS.labels(*labels).observe(call.total_ms / 1000)
-        if call.first_token_ms is not None:
-            metrics.FIRST_TOKEN.labels(*labels).observe(call.first_token_ms / 1000)
+        attempts.note(call)
 
     def _estimate(self) -> Usage:
         """What was sent, and what has been received since."""

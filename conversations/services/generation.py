@@ -16,8 +16,9 @@ from chatplatform.api.problem import DATABASE_GONE, Code, Problem
 from conversations.gateway import gateway
 from conversations.models import Reply
 from conversations.rag import embedders
-from conversations.services import attempts, leases, reconciler, settlement, statements
+from conversations.services import attempts, embedding, leases, reconciler, settlement, statements
 from conversations.services.asking import Turn, ask, ended, failed, prepare
+from conversations.services.attempts import ProviderCall
 from conversations.services.lease_keeper import Hold, Stop, holding, over
 from conversations.services.settlement import Outcome
 from conversations.services.statements import Begun
@@ -129,22 +130,23 @@ async def _end_again(reply: Reply) -> None:
 async def _attempt(begun: Begun, writer: ReplyWriter, hold: Hold) -> Outcome:
     """One attempt, whatever becomes of it."""
     attempt = begun.reply.attempt
+    made: list[ProviderCall] = []
     writer.start(ResetReason.RESTART if attempt > 1 else None)
     try:
         if hold.stopped is Stop.CANCELLED:
             return Outcome(ReplyStatus.CANCELLED, finish_reason="cancelled")
-        turn = await prepare(begun.reply, begun.said, writer, begun.knows, begun.held)
+        turn = await prepare(begun.reply, begun.said, writer, made, begun.knows, begun.held)
         return await _ask_until_stopped(turn, hold)
     except Problem as problem:
-        return failed(str(problem.code), problem.detail)
+        return failed(str(problem.code), problem.detail, made)
     except DATABASE_GONE as error:  # not the reply's fault: it is begun again when the database is back
         log.warning(
             "attempt_cut_short", reply=str(begun.reply.pk), attempt=attempt, error=type(error).__name__
         )
-        return Outcome(HANDED_BACK)
+        return Outcome(HANDED_BACK, calls=made)
     except Exception:
         log.exception("generation_failed", reply=str(begun.reply.pk), attempt=attempt)
-        return failed(Code.INTERNAL_ERROR, "Something went wrong here.", text=writer.text)
+        return failed(Code.INTERNAL_ERROR, "Something went wrong here.", made, writer.text)
 
 
 async def _ask_until_stopped(turn: Turn, hold: Hold) -> Outcome:
@@ -163,6 +165,7 @@ async def _warm_up() -> None:
     """Load the SDKs and the embedding model at the worker's start: it takes seconds that no visitor should wait."""
     await asyncio.to_thread(gateway().warm_up)
     await asyncio.to_thread(embedders.warm_up)
+    await asyncio.to_thread(embedding.warn_if_unpriced)
     garbage.collect_less()
 
 

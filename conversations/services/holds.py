@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 import structlog
@@ -20,10 +21,11 @@ from django.db import connections, router
 
 from billing import plans, pricing
 from billing.models import Hold
-from billing.services import budgets
+from billing.services import budgets, clamping
 from billing.services.budgets import Account
+from billing.services.clamping import NextCall
 from billing.services.metering import Rate, Row
-from billing.vocabulary import CallOutcome
+from billing.vocabulary import CallOutcome, EntryKind
 from chatplatform import tenancy
 from chatplatform.jobs import close_connections
 from chatplatform.llm.tokens import answer_tokens
@@ -42,7 +44,7 @@ LOST = "worker_lost"  # the ledger's word for how such a call failed
 # Its number is found in the same look at the database: who else returns this hold must come to the same.
 COLUMNS = """
 SELECT hold.reply, hold.attempt, hold.conversation, hold.contact, hold.day, hold.model, hold.input_tokens,
-    hold.received_tokens, hold.tokens, hold.taken_at, coalesce(reply.attempt >= hold.attempt, false),
+    hold.received_tokens, hold.usd, hold.tokens, hold.taken_at, coalesce(reply.attempt >= hold.attempt, false),
     (SELECT coalesce(max(sequence), 0) + 1 FROM billing_ledgerentry AS entry
         WHERE entry.reply = hold.reply AND entry.attempt = hold.attempt)
 FROM billing_hold AS hold LEFT JOIN conversations_reply AS reply ON reply.message_id = hold.reply
@@ -64,6 +66,7 @@ class _Dead:
     model: str | None
     input_tokens: int
     received_tokens: int | None
+    usd: Decimal
     tokens: int
     taken_at: datetime
     begun: bool
@@ -124,7 +127,8 @@ def _found(statement: str, values: dict[str, Any]) -> list[_Dead]:
 
 def _lost_calls(dead: _Dead) -> list[Row]:
     """The call under way when the worker died, if there can have been one. The provider alone knows how it ended."""
-    if not dead.begun or dead.model is None:
+    outside_of_turns = dead.account.conversation is None
+    if dead.model is None or not (dead.begun or outside_of_turns):
         return []
     model = ModelRef.parse(dead.model)
     try:
@@ -136,12 +140,15 @@ def _lost_calls(dead: _Dead) -> list[Row]:
     if received is None:
         message = Message.objects.filter(pk=dead.account.reply).first()
         received = answer_tokens(message.content, model) if message else 0
-    usage = Usage(dead.input_tokens, output_tokens=min(received, dead.tokens - dead.input_tokens))
     rate = Rate(price, plans.terms(tenants.state(tenancy.current_tenant().id)).markup_percent)
+    room = dead.tokens - dead.input_tokens
+    paid_for = clamping.affordable(NextCall(rate, dead.input_tokens, room), dead.usd)
+    usage = Usage(dead.input_tokens, output_tokens=max(min(received, room, paid_for), 0))
     call = ProviderCall(
-        model, CallOutcome.FAILED, dead.taken_at, 0, error=LOST, usage=usage, rate=rate, estimated=True
-    )
-    return [attempts.row(dead.account, dead.sequence, call)]
+        model, CallOutcome.FAILED, dead.taken_at, 0, error=LOST, usage=usage, rate=rate, estimated=True,
+        kind=EntryKind.CALL if room else EntryKind.EMBEDDING,
+    )  # fmt: skip
+    return [attempts.row(dead.account, dead.sequence if room else attempts.EMBEDDING, call)]
 
 
 def return_all_dead(after: float | None = None) -> int:

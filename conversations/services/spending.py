@@ -14,6 +14,7 @@ from billing.services import budgets, clamping
 from billing.services.budgets import Account, Amount, Held, Limits
 from billing.services.clamping import NextCall
 from billing.services.metering import Rate
+from billing.vocabulary import EntryKind
 from chatplatform import jobs
 from chatplatform.api.problem import Problem
 from chatplatform.llm import errors
@@ -21,7 +22,7 @@ from chatplatform.llm.tokens import most_in_prompt
 from chatplatform.llm.types import CompletionRequest, ModelRef
 from conversations.prompts.build import HISTORY_CHARACTERS, PASSAGES, PASSAGES_INTRODUCTION
 from conversations.rag.chunking import CHUNK_CHARACTERS
-from conversations.services import attempts, holds
+from conversations.services import attempts, embedding, holds
 from conversations.services.access import Speaking
 from conversations.services.attempts import ProviderCall
 from tenants.selectors import TenantState
@@ -43,8 +44,10 @@ def first_call(
     if speaking.knows:
         tokens += _of_bytes(PASSAGES * (CHUNK_CHARACTERS + HEADING_CHARACTERS) + len(PASSAGES_INTRODUCTION))
     most = configuration.max_tokens_per_response
-    rate = Rate(pricing.price(model, tokens), plans.terms(state).markup_percent)
-    return NextCall(rate, tokens, min(max_tokens or most, most))
+    markup = plans.terms(state).markup_percent
+    rate = Rate(pricing.price(model, tokens), markup)
+    before = embedding.worst_of_question(text, markup) if speaking.knows else budgets.NOTHING
+    return NextCall(rate, tokens, min(max_tokens or most, most), before)
 
 
 def _history(speaking: Speaking) -> int:
@@ -58,8 +61,9 @@ def _of_bytes(length: int) -> int:
 class Allowance:
     """What one attempt at a reply may spend. Belongs to the event loop; holds are taken in threads.
 
-    As long as all that was spent and the worst case of the next call are within what is held, nothing is asked of the
-    database: that is how almost all replies go.
+    If the first call of an attempt, with the embedding before it, is within what is held, nothing is asked of the
+    database: that is how almost all replies go. Before each further call those that are over are booked, and the hold
+    is that call's: so it says what is under way, and if this worker dies the right call is booked.
     """
 
     def __init__(
@@ -84,10 +88,7 @@ class Allowance:
         assert request.max_tokens is not None, "there is no worst case without it"
         call = NextCall(self.rate(model, tokens), tokens, request.max_tokens)
         spent = _spent(made[self._booked :])
-        if (
-            call.worst.usd + spent.usd <= self._held.usd
-            and call.worst.tokens + spent.tokens <= self._held.tokens
-        ):
+        if self._covers(call, spent) and not any(one.kind == EntryKind.CALL for one in made):
             return call
         holding = asyncio.ensure_future(jobs.in_thread(self._hold, model, call, list(made), spent))
         try:
@@ -99,6 +100,19 @@ class Allowance:
             raise
         except Problem as problem:
             raise errors.OverBudget(problem.detail, provider=model.provider, model=model.name) from problem
+
+    def hold_embedding(self, model: ModelRef, tokens: int, made: Sequence[ProviderCall]) -> NextCall:
+        """The same for the embedding of the question, before all calls. For a thread. Raises Unpriced too."""
+        call = NextCall(self.rate(model, tokens), tokens, 0)
+        try:
+            return call if self._covers(call) else self._hold(model, call, list(made), budgets.NOTHING)
+        except Problem as problem:
+            raise errors.OverBudget(problem.detail, provider=model.provider, model=model.name) from problem
+
+    def _covers(self, call: NextCall, spent: Amount = budgets.NOTHING) -> bool:
+        """Whether what is held is enough for a call beside what was spent of it."""
+        worst = call.worst
+        return worst.usd + spent.usd <= self._held.usd and worst.tokens + spent.tokens <= self._held.tokens
 
     def _hold(self, model: ModelRef, call: NextCall, made: list[ProviderCall], spent: Amount) -> NextCall:
         entries = attempts.rows(self._account, made)
@@ -120,7 +134,5 @@ def allowance(state: TenantState, account: Account, prices: Prices, held: Amount
 
 
 def _spent(calls: Sequence[ProviderCall]) -> Amount:
-    return Amount(
-        sum((call.charged for call in calls), budgets.NOTHING.usd),
-        sum(call.usage.input_tokens + call.usage.output_tokens for call in calls),
-    )
+    used = attempts.used(calls)
+    return Amount(attempts.cost(calls), used.input_tokens + used.output_tokens)

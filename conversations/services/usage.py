@@ -10,9 +10,9 @@ from django.db.models import Count, Q
 from django.utils import timezone
 
 from billing import months, plans
-from billing.models import LedgerEntry
+from billing.models import CALLED, LedgerEntry
 from billing.services import budgets
-from billing.vocabulary import CallOutcome, EntryKind
+from billing.vocabulary import EntryKind
 from conversations.services import holds
 from tenants import throttling
 from tenants.selectors import TenantState
@@ -25,7 +25,7 @@ def of_month(state: TenantState, month: date | None = None) -> dict[str, Any]:
     holds.return_dead()
     spent, held = budgets.of_month(start)
     counted = LedgerEntry.objects.filter(day__gte=start, day__lt=months.after(start)).aggregate(
-        calls=Count("pk", filter=Q(kind=EntryKind.CALL) & ~Q(outcome=CallOutcome.SKIPPED)),
+        calls=Count("pk", filter=CALLED),
         hits=Count("pk", filter=Q(kind=EntryKind.CACHE_HIT)),
     )
     return {

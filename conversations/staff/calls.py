@@ -39,7 +39,7 @@ class Call:
 def calls_of(replies: Iterable[UUID]) -> Mapping[UUID, Sequence[Call]]:
     """The calls of each of these replies, in their order. One query."""
     found: dict[UUID, list[Call]] = defaultdict(list)
-    calls = LedgerEntry.objects.filter(reply__in=list(replies), kind=EntryKind.CALL)
+    calls = LedgerEntry.objects.filter(reply__in=list(replies)).exclude(kind=EntryKind.CACHE_HIT)
     for row in calls.order_by("attempt", "sequence"):
         found[row.reply].append(_call(row))
     return found

@@ -17,13 +17,15 @@ def main(slug: str, key: str, conversation: str, word: str, question: str) -> di
     from chatplatform import tenancy
     from chatplatform.testing import cast
     from conversations.rag.retrieval import find
+    from conversations.services import embedding
     from tenants.tests.console import Console, person
 
     headers: Any = {"authorization": f"Bearer {key}"}
     messages = Client(headers=headers).get(f"/api/v1/conversations/{conversation}/messages")
     staff = Console(person("looking", superuser=True))
     with tenancy.in_tenant(cast.state(slug).ref):
-        passages = [passage.text for passage in find(question, limit=3).nearest]
+        found = find(question, limit=3, using=embedding.outside_of_turns())
+        passages = [passage.text for passage in found.nearest]
     return {
         "messages": [row["content"] for row in messages.json()["results"]],
         "console": staff.text(f"conversations/{slug}/{conversation}/"),

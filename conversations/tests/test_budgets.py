@@ -331,6 +331,30 @@ async def test_the_call_of_a_killed_worker_is_booked_once(simulator: Simulator, 
     assert ended.status == "completed"
 
 
+async def test_a_worker_that_dies_after_a_failover_leaves_the_right_call(
+    simulator: Simulator, tenant: TenantState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fallback is cheap: what was held for the first call would have been enough for both."""
+    record, late = attempts.record, []
+    monkeypatch.setattr(statements, "settle", lambda *_: None)  # it dies before it can settle anything
+    monkeypatch.setattr(attempts, "record", lambda *of: late.append(of))
+    simulator.control(faults=["error", "error"])
+    [reply] = await accepted(say(fallback_model=["openai/gpt-4o-mini"]))
+    assert await generation.generate(reply)
+    failed = await ledger(reply)
+    assert [(row.sequence, row.model, row.status) for row in failed] == [(1, MODEL, 500), (2, MODEL, 500)]
+    await jobs.in_thread(lambda: Reply.objects.filter(pk=reply).update(status="cancelled"))
+    assert await jobs.in_thread(holds.return_dead, -60) == 1
+    *_, lost = rows = await ledger(reply)
+    assert (lost.sequence, lost.model, lost.error) == (3, "gpt-4o-mini", "worker_lost")
+    # It was only paused, and comes late with its own record of all three.
+    [of] = late
+    assert len(of[1]) == 3
+    await jobs.in_thread(record, *of)
+    assert await ledger(reply) == rows
+    assert (await total()).usd == lost.charged_usd > 0
+
+
 async def test_the_call_of_a_reply_that_is_given_up_is_booked(
     simulator: Simulator, tenant: TenantState
 ) -> None:

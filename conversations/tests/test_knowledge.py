@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from django.core.management import call_command
 from django.core.management.base import CommandError
+from pytest_django import Settings
 
 from chatplatform.tenancy import in_tenant
 from conversations.models import Chunk, Document, DocumentStatus
@@ -140,6 +141,16 @@ def test_one_bad_file_does_not_stop_the_others(
     result = json.loads(shown.out)
     assert (result["added"], [one["document"] for one in result["failed"]]) == (2, ["bad.pdf"])
     assert "bad.pdf: The file is not a PDF" in shown.err
+
+
+def test_documents_that_cannot_be_embedded_are_named(
+    acme: TenantState, folder: Path, capsys: pytest.CaptureFixture[str], settings: Settings
+) -> None:
+    settings.EMBEDDING_MODEL = "text-embedding-of-nobody"
+    with pytest.raises(CommandError, match="2 documents"):
+        ingest(capsys, str(folder))
+    reasons = {one["error"] for one in json.loads(capsys.readouterr().out)["failed"]}
+    assert reasons == {"The embedding model 'openai/text-embedding-of-nobody' has no price."}
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 
 from chatplatform.llm.errors import BadRequest
-from chatplatform.llm.types import Batch, Completion, CompletionRequest, ModelRef
+from chatplatform.llm.types import Batch, Completion, CompletionRequest, Embeddings, ModelRef
 
 from .anthropic_wire import AnthropicDecoder, build_body, parse_completion
 from .sdk import HEADERS, OneLoop, SdkCalls, http_options
@@ -32,7 +32,7 @@ class AnthropicProvider:
         answer = await self._sdk().fetch(MESSAGES, build_body(request, ref), ref)
         return parse_completion(answer, request, ref)
 
-    async def embed(self, texts: Sequence[str], ref: ModelRef) -> list[list[float]]:
+    async def embed(self, texts: Sequence[str], ref: ModelRef) -> Embeddings:
         raise BadRequest("this provider has no embeddings", provider=ref.provider, model=ref.name)
 
     def _sdk(self) -> SdkCalls:

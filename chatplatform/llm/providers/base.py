@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
-from chatplatform.llm.types import Batch, Completion, CompletionRequest, ModelRef
+from chatplatform.llm.types import Batch, Completion, CompletionRequest, Embeddings, ModelRef
 
 
 class Provider(Protocol):
@@ -17,7 +17,7 @@ class Provider(Protocol):
     async def complete(self, request: CompletionRequest, ref: ModelRef) -> Completion:
         """The whole answer in one response."""
 
-    async def embed(self, texts: Sequence[str], ref: ModelRef) -> list[list[float]]:
+    async def embed(self, texts: Sequence[str], ref: ModelRef) -> Embeddings:
         """One vector per text, in order."""
 
     def warm_up(self) -> None:

@@ -14,6 +14,7 @@ from chatplatform.llm.types import (
     Batch,
     Completion,
     CompletionRequest,
+    Embeddings,
     Finished,
     FinishReason,
     ModelRef,
@@ -90,7 +91,7 @@ class LocalProvider:
         words, reason = _limited(request)
         return Completion("".join(words), reason, _usage(request, len(words)), ref.provider, ref.name)
 
-    async def embed(self, texts: Sequence[str], ref: ModelRef) -> list[list[float]]:
+    async def embed(self, texts: Sequence[str], ref: ModelRef) -> Embeddings:
         raise BadRequest("this provider has no embeddings", provider=ref.provider, model=ref.name)
 
     def warm_up(self) -> None:

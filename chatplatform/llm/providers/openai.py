@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 
-from chatplatform.llm.types import Batch, Completion, CompletionRequest, ModelRef
+from chatplatform.llm.types import Batch, Completion, CompletionRequest, Embeddings, ModelRef
 
 from .openai_wire import OpenAIDecoder, build_body, parse_completion, parse_embeddings
 from .sdk import HEADERS, OneLoop, SdkCalls, http_options
 
 CHAT, EMBEDDINGS = "/chat/completions", "/embeddings"
-# The API takes up to 2,048 texts and 300,000 tokens at once.
-EMBEDDING_BATCH = 128
 
 
 class OpenAIProvider:
@@ -34,14 +32,8 @@ class OpenAIProvider:
         answer = await self._sdk().fetch(CHAT, build_body(request, ref, self._base_url), ref)
         return parse_completion(answer, request, ref)
 
-    async def embed(self, texts: Sequence[str], ref: ModelRef) -> list[list[float]]:
-        vectors: list[list[float]] = []
-        for batch in _batches(texts):
-            vectors += await self._embed_batch(batch, ref)
-        return vectors
-
-    async def _embed_batch(self, texts: list[str], ref: ModelRef) -> list[list[float]]:
-        body = {"model": ref.name, "input": texts, "encoding_format": "base64"}
+    async def embed(self, texts: Sequence[str], ref: ModelRef) -> Embeddings:
+        body = {"model": ref.name, "input": list(texts), "encoding_format": "base64"}
         answer = await self._sdk().fetch(EMBEDDINGS, body, ref)
         return parse_embeddings(answer, len(texts), ref)
 
@@ -67,8 +59,3 @@ class OpenAIProvider:
     async def aclose(self) -> None:
         if self._pooled is not None:
             await self._pooled.aclose()
-
-
-def _batches(texts: Sequence[str]) -> Iterator[list[str]]:
-    for start in range(0, len(texts), EMBEDDING_BATCH):
-        yield list(texts[start : start + EMBEDDING_BATCH])

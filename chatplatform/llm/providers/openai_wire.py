@@ -18,6 +18,7 @@ from chatplatform.llm.types import (
     ChatMessage,
     Completion,
     CompletionRequest,
+    Embeddings,
     Finished,
     FinishReason,
     ModelRef,
@@ -194,18 +195,19 @@ def parse_usage(usage: dict[str, Any]) -> Usage | None:
     )
 
 
-def parse_embeddings(body: dict[str, Any], count: int, ref: ModelRef) -> list[list[float]]:
-    """The vectors of an embeddings answer in the order of their texts, sent as base64 or as numbers."""
+def parse_embeddings(body: dict[str, Any], count: int, ref: ModelRef) -> Embeddings:
+    """An embeddings answer, its vectors in the order of their texts, sent as base64 or as numbers."""
     if body.get("error"):
         raise from_error_event(body, ref)
     try:
         rows = sorted(body["data"], key=lambda row: cast(int, row["index"]))
         vectors = [_vector(row["embedding"]) for row in rows]
+        usage = parse_usage(body["usage"]) if body.get("usage") else None
     except (KeyError, TypeError, ValueError):
         raise _malformed(ref, "not an embeddings answer") from None
     if len(vectors) != count:
         raise _malformed(ref, f"{len(vectors)} embeddings for {count} texts")
-    return vectors
+    return Embeddings(vectors, usage)
 
 
 def _vector(embedding: str | list[float]) -> list[float]:

@@ -179,17 +179,22 @@ async def test_many_streams_at_once_stay_apart(gateway: Gateway) -> None:
 
 
 @pytest.mark.parametrize("provider", ["openai", "llama"])
-async def test_it_embeds_in_order_and_in_batches(
+async def test_it_embeds_in_order_and_says_what_it_used(
     gateway: Gateway, simulator: Simulator, provider: str
 ) -> None:
     texts = [f"text number {number}" for number in range(300)]
-    vectors = await gateway.embed(texts, f"{provider}/text-embedding-3-small")
-    assert len(vectors) == 300
-    assert all(len(vector) == 256 for vector in vectors)
-    assert vectors[299] == (await gateway.embed([texts[299]]))[0]
-    assert vectors[0] != vectors[1]
-    assert len(simulator.requests()) == 4
-    assert await gateway.embed([]) == []
+    found = await gateway.embed(texts, f"{provider}/text-embedding-3-small")
+    assert len(found.vectors) == 300
+    assert all(len(vector) == 256 for vector in found.vectors)
+    assert found.vectors[0] != found.vectors[1]
+    assert found.usage == Usage(input_tokens=simulator.stats()["input_tokens"]) == Usage(900)
+    assert [found.vectors[299]] == (await gateway.embed([texts[299]])).vectors
+    assert len(simulator.requests()) == 2, "a call is one request"
+
+
+async def test_embeddings_without_usage_say_so(gateway: Gateway, simulator: Simulator) -> None:
+    simulator.control(faults=["no_usage"])
+    assert (await gateway.embed(["text"])).usage is None
 
 
 async def test_what_is_not_configured_says_so() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -108,6 +109,17 @@ def test_a_platform_key_without_end_is_a_warning(finding) -> None:  # type: igno
 def test_a_full_disk_is_a_warning(finding, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.setattr(checks, "LEAST_FREE", 1 << 60)
     assert finding("disk").status is Status.WARNING
+
+
+@pytest.mark.parametrize(
+    ("model", "hint"), [("text-embedding-of-nobody", "price"), ("text-embedding-3-small", "provider")]
+)
+def test_an_embedding_model_that_cannot_be_asked_is_a_failure(
+    finding: Callable[[str], Finding], settings: Settings, model: str, hint: str
+) -> None:
+    settings.EMBEDDING_MODEL = model
+    found = finding("embeddings")
+    assert found.status is Status.FAILED and hint in found.hint
 
 
 @pytest.mark.parametrize(("skew", "status"), [(0.1, Status.OK), (-2, Status.WARNING), (60, Status.FAILED)])

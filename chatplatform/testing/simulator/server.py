@@ -16,8 +16,8 @@ from chatplatform.llm.tokens import count_pieces
 
 from .answers import Answer, compose, embed
 from .pace import WHEEL, Wheel
-from .playback import Player
-from .settings import Settings, parse_fault
+from .playback import FOREVER, REFUSALS, Player
+from .settings import Fault, Settings, parse_fault
 from .wire import Wire
 from .wire_anthropic import AnthropicWire
 from .wire_openai import OpenAIWire
@@ -172,9 +172,17 @@ async def _embeddings(request: web.Request) -> web.StreamResponse:
         rows = [_embedding_row(n, text, dimensions, body) for n, text in enumerate(texts)]
     except (ValueError, KeyError, TypeError, AttributeError) as exc:
         return web.json_response(OpenAIWire().failure(400, "invalid_request_error", str(exc)), status=400)
+    fault, _ = parse_fault(state.faults.popleft() if state.faults else "")
+    if refusal := REFUSALS.get(fault) if fault else None:
+        failure = OpenAIWire().failure(refusal.status, refusal.openai_code, "the simulator was told to")
+        return web.json_response(failure, status=refusal.status)
     read = count_pieces(texts)
     state.counts["input_tokens"] += read
-    usage = {"prompt_tokens": read, "total_tokens": read}
+    if fault is Fault.STALL:
+        await asyncio.sleep(FOREVER)
+    if fault is Fault.DROP and request.transport is not None:
+        request.transport.abort()
+    usage = None if fault is Fault.NO_USAGE else {"prompt_tokens": read, "total_tokens": read}
     return web.json_response({"object": "list", "data": rows, "model": body["model"], "usage": usage})
 
 

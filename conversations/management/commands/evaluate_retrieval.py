@@ -14,6 +14,7 @@ from chatplatform.management.base import PlatformCommand, Result
 from chatplatform.tenancy import in_tenant
 from conversations.rag import evaluation
 from conversations.rag.retrieval import retrieve
+from conversations.services import embedding
 from tenants.selectors import tenant_by_slug
 
 LIMIT = 3  # as many as the local provider quotes
@@ -33,7 +34,10 @@ class Command(PlatformCommand):
         cases = [case for case in evaluation.load_cases(HANDBOOK) if case.split in wanted]
         started = time.perf_counter()
         with in_tenant(tenant_by_slug(slug).ref):
-            outcomes = evaluation.evaluate(cases, lambda question: retrieve(question, limit=LIMIT))
+            using = embedding.outside_of_turns()
+            outcomes = evaluation.evaluate(
+                cases, lambda question: retrieve(question, limit=LIMIT, using=using)
+            )
         seconds = time.perf_counter() - started
         result: Result = {
             name: asdict(evaluation.figures(one for one in outcomes if one.case.split == name))

@@ -9,6 +9,7 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
+from chatplatform.api.problem import Problem
 from chatplatform.management.base import Error, PlatformCommand, Result, UsageError
 from chatplatform.tenancy import in_tenant
 from conversations.rag.parsing import TYPES
@@ -44,9 +45,9 @@ class Command(PlatformCommand):
             for name, path in self.progress(sources, lambda source: source[0]):
                 try:
                     done = knowledge.ingest(name, _read(path))
-                except (UnreadableDocument, OSError) as error:
-                    reason = str(error) if isinstance(error, UnreadableDocument) else error.strerror
-                    failed.append({"document": name, "error": str(reason)})
+                except (UnreadableDocument, Problem, OSError) as error:
+                    reason = _reason(error)
+                    failed.append({"document": name, "error": reason})
                     self.say(f"{name}: {reason}")
                 else:
                     result[KEYS[done.change]] += 1
@@ -61,6 +62,12 @@ class Command(PlatformCommand):
 
     def failure(self, result: Result) -> str | None:
         return f"{len(result['failed'])} documents could not be taken in." if result["failed"] else None
+
+
+def _reason(error: UnreadableDocument | Problem | OSError) -> str:
+    if isinstance(error, Problem):
+        return error.detail
+    return str(error.strerror if isinstance(error, OSError) else error)
 
 
 def _sources(paths: Sequence[Path]) -> list[Source]:
