@@ -52,6 +52,15 @@ def test_later_results_complete_earlier_ones() -> None:
     }
 
 
+def test_what_protection_costs_is_shown_in_percent() -> None:
+    ways = {
+        name: {"of_neither": 0.92, "of_neither_by_cpu": 0.97} for name in ("encryption", "switching", "both")
+    }
+    row = next(one for one in report.ROWS if one[0] == "protection")
+    assert row[4](ways) == "8 %, by CPU 3 %"
+    assert row[5](ways) == "encryption 8 %, by CPU 3 %, switching 8 %, by CPU 3 %"
+
+
 def test_the_table_has_every_measure_also_those_that_are_missing() -> None:
     text = report.as_text(report.merged([result("daphne", streams=STREAMS, idle={"error": "too few files"})]))
     rows = [line for line in text.splitlines() if line.startswith("|")]
