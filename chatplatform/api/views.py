@@ -6,6 +6,7 @@ from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
+from django.urls import is_valid_path
 
 from chatplatform.api.problem import Code, Problem, as_problem
 
@@ -35,8 +36,15 @@ def page(request: HttpRequest, problem: Problem) -> HttpResponse:
     if "text/html" not in request.headers.get("Accept", "") or request.path.startswith("/api/"):
         return problem.response()
     templates = [f"errors/{problem.code}.html", f"errors/{problem.code.status}.html", "errors/500.html"]
-    html = render_to_string(templates, {"problem": problem.body()})
+    html = render_to_string(templates, {"problem": problem.body(), "home": _home(request)})
     return HttpResponse(html, status=problem.code.status, headers=problem.headers)
+
+
+def _home(request: HttpRequest) -> str:
+    """Where somebody goes from a page that is none: to the first of the console that they were in."""
+    urls = getattr(request, "urlconf", None)
+    doors = (door for door in ("/console/", "/admin/") if request.path.startswith(door))
+    return next((door for door in doors if is_valid_path(door, urls)), "/")
 
 
 def page_of(request: HttpRequest, error: Exception) -> HttpResponse:

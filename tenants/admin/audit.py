@@ -15,6 +15,7 @@ from django.http import HttpRequest, HttpResponseBadRequest, HttpResponseNotAllo
 from django.http.response import HttpResponseBase
 from django.urls import URLPattern, path
 from django.utils import timezone
+from django.utils.html import format_html
 from django.utils.http import content_disposition_header
 from unfold.contrib.filters.admin import (
     DropdownFilter,
@@ -204,15 +205,21 @@ class AuditEntryAdmin(ReadOnlyAdmin):
 
     @column(description="Who", header=True)
     def shown_actor(self, entry: Any) -> list[str]:
-        return [entry.actor_name or "—", ActorKind(entry.actor_kind).label]
+        return [_short(entry.actor_name) or "—", ActorKind(entry.actor_kind).label]
 
     @column(description="Object", header=True)
     def shown_object(self, entry: AuditEntry) -> list[str]:
-        return [entry.object_kind, entry.object_id]
+        return [entry.object_kind, _short(entry.object_id)]
 
     @column(description="Details")
     def shown_data(self, entry: AuditEntry) -> str:
-        return ", ".join(f"{name}: {_plain(value)}" for name, value in sorted(entry.data.items()))
+        said = sorted((name, value) for name, value in entry.data.items() if value not in ("", None))
+        return ", ".join(f"{name}: {_plain(value)}" for name, value in said)
+
+
+def _short(id: str) -> str:
+    """The end of an id, which tells one from another; a pointer that rests there shows all of it."""
+    return format_html('<span title="{}">…{}</span>', id, id[-12:]) if _uuid(id) else id
 
 
 def _plain(value: Any) -> str:

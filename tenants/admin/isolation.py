@@ -15,6 +15,7 @@ STATES = {"nothing wrong": "success", "wrong": "danger", "not finished": "warnin
 @admin.register(IsolationReport)
 class IsolationReportAdmin(ReadOnlyAdmin):
     list_display = ("began_at", "state", "walked")
+    list_before_template = "admin/tenants/isolation_about.html"
     fields = readonly_fields = ("began_at", "state", "walked", "findings", "elsewhere")
 
     @column(description="Result", label=STATES)

@@ -50,6 +50,15 @@ class StaffProviderForm(ProviderForm):
         self.fields["client_secret"].widget.input_type = "password"
 
 
+class NeedForm(forms.Form):
+    needed = forms.BooleanField(
+        label="Every member needs one",
+        help_text="A passkey, or an app that shows codes. Who has none is asked to add one with the next page.",
+        required=False,
+        widget=UnfoldBooleanSwitchWidget,
+    )
+
+
 def show(visit: Visit) -> HttpResponseBase:
     """The list, and the form for one more."""
     posted = visit.request.method == "POST"
@@ -71,6 +80,7 @@ def show(visit: Visit) -> HttpResponseBase:
         "admin/tenants/sign_in.html",
         "sign_in",
         form=form,
+        need_form=NeedForm(initial={"needed": visit.tenant.needs_second_factor}),
         providers=providers,
         may_change=visit.may("change_membership"),
         title=f"Sign-in of {visit.tenant.name}",

@@ -36,12 +36,12 @@ LOOK = ("GET", "HEAD")
 BOTH = (*LOOK, "POST")
 INSIDE = re.compile(r"/console/[A-Za-z0-9/_.~?&=%+-]*")
 ANYBODY, HALF_IN, SIGNED_IN = "anybody", "a session", "signed in"
-NAVIGATION: tuple[tuple[str, str, Action | None], ...] = (
-    ("Overview", "console-overview", None),
-    ("Usage", "console-usage", Action.VIEW_USAGE),
-    ("Invoices", "console-invoices", Action.VIEW_INVOICES),
-    ("Members", "console-members", Action.VIEW_MEMBERS),
-    ("Sign-in", "console-sign-in-settings", Action.MANAGE_SIGN_IN),
+NAVIGATION: tuple[tuple[str, str, str, Action | None], ...] = (
+    ("Overview", "", "console-overview", None),
+    ("Usage", "What was used and what it costs, by day and model", "console-usage", Action.VIEW_USAGE),
+    ("Invoices", "To read, to print, and every call behind them", "console-invoices", Action.VIEW_INVOICES),
+    ("Members", "Who works here, and what they may do", "console-members", Action.VIEW_MEMBERS),
+    ("Sign-in", "Providers, and second factors", "console-sign-in-settings", Action.MANAGE_SIGN_IN),
 )
 # What an action says on the page that it leads to; named in the address, so that nothing has to be kept.
 NOTICES = {
@@ -84,8 +84,8 @@ class Visit:
             "member": self.member,
             "role": MemberRole(self.member.role).label,
             "navigation": [
-                {"title": title, "url": reverse(name), "current": name == tab}
-                for title, name, action in NAVIGATION
+                {"title": title, "about": about, "url": reverse(name), "current": name == tab}
+                for title, about, name, action in NAVIGATION
                 if action is None or self.may(action)
             ],
             "tab": tab,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
+import pyotp
 import pytest
 from selenium.webdriver.common.by import By
 
@@ -17,6 +19,7 @@ from tenants.models import Tenant
 from tenants.services import lifecycle, members, sign_in_providers
 from tenants.tests.console import PASSWORD, person
 from tenants.tests.people import member
+from tenants.tests.test_second_factors import unused
 
 pytestmark = [pytest.mark.browser, pytest.mark.processes, pytest.mark.slow]
 SLUG = "browser-born"
@@ -145,6 +148,32 @@ def test_a_passkey_is_made_and_lets_in(chromium: Browser, owner: str) -> None:
         driver.execute_cdp_cmd("WebAuthn.disable", {})
 
 
+def test_an_app_and_a_recovery_code_let_in_and_sessions_are_ended(chromium: Browser, owner: str) -> None:
+    driver = chromium.driver
+    driver.get(owner + "second-factor/app")
+    enter(chromium)
+    chromium.see("summary").click()
+    app = pyotp.TOTP(chromium.see(".secret code").text.replace(" ", ""))
+    prove(chromium, app.now())
+    recovery = chromium.see(".codes li").text
+    for code in (unused(app), recovery):
+        chromium.forget()
+        driver.get(owner + "account")
+        enter(chromium)
+        prove(chromium, code)
+        chromium.until(lambda: driver.current_url == owner + "account", "the wanted page")
+
+    def there_are(sessions: int) -> bool:
+        return len(driver.find_elements(By.CSS_SELECTOR, ".agent")) == sessions
+
+    assert there_are(3)
+    for button, left in ((".rows .button", 2), (".card-foot .button", 1)):
+        chromium.see(button).click()
+        chromium.until(partial(there_are, left), "others are ended")
+    assert "this browser" in chromium.see(".rows").text
+    assert complaints(chromium) == []
+
+
 def test_a_provider_lets_in(chromium: Browser, owner: str, settings: Any) -> None:
     settings.ALLOW_PRIVATE_KEY_SERVERS = True
     with running_toolkit() as there:
@@ -177,3 +206,9 @@ def enter(browser: Browser) -> None:
     browser.see("[name=email]").send_keys("owner@example.com")
     browser.see("[name=password]").send_keys(PASSWORD)
     browser.see("form button[type=submit]").click()
+
+
+def prove(browser: Browser, code: str) -> None:
+    """A code, wherever one is asked for."""
+    browser.see("[name=code]").send_keys(code)
+    browser.see("form:has([name=code]) button").click()

@@ -92,7 +92,7 @@ def test_pages_open_to_whom_the_table_says(acme: TenantState, role: MemberRole) 
 def test_the_navigation_leads_to_open_doors_only(acme: TenantState, role: MemberRole) -> None:
     html = Desk(acme, member(acme, role)).text("")
     allowed = {action for one, action, may in ROWS if one is role and may}
-    for _, name, action in frame.NAVIGATION:
+    for _, _, name, action in frame.NAVIGATION:
         assert (f'href="{reverse(name)}"' in html) == (action is None or action in allowed)
 
 

@@ -133,6 +133,14 @@ def test_only_tenants_hosts_have_it(acme: TenantState, host: str) -> None:
     assert Client(headers={"host": host, "accept": "text/html"}).get("/console/sign-in").status_code == 404
 
 
+def test_a_page_that_is_none_leads_back_to_the_console(acme: TenantState) -> None:
+    desk = Desk(acme)
+    assert 'href="/console/"' in desk.get("nowhere").content.decode()
+    assert 'href="/"' in desk.client.get("/admin/nowhere").content.decode()
+    staff = Client(headers={"host": "localhost", "accept": "text/html"})
+    assert 'href="/"' in staff.get("/console/nowhere").content.decode()
+
+
 def test_pages_are_kept_nowhere_and_have_the_strict_policy(acme: TenantState) -> None:
     for answer in (Desk(acme).get("sign-in"), Desk(acme, member(acme)).get("account")):
         assert answer.headers["Cache-Control"] == "no-store"
