@@ -6,10 +6,10 @@ from functools import cache
 
 from django.conf import settings
 
-from billing.payments.base import Bill, BillLine, NotTaken, PaymentProvider, Unsigned, Word
+from billing.payments.base import Bill, BillLine, Credit, NotTaken, PaymentProvider, Unsigned, Word
 from billing.payments.null import NoProvider
 
-__all__ = ["Bill", "BillLine", "NotTaken", "PaymentProvider", "Unsigned", "Word", "provider"]
+__all__ = ["Bill", "BillLine", "Credit", "NotTaken", "PaymentProvider", "Unsigned", "Word", "provider"]
 
 
 def provider() -> PaymentProvider:

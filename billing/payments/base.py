@@ -47,8 +47,20 @@ class Bill:
 
 
 @dataclass(frozen=True, slots=True)
+class Credit:
+    """A credit note as a payment provider needs it. The amounts are positive, and add up to `total`."""
+
+    document: UUID
+    number: str
+    corrects: str  # the provider's id of the invoice
+    reason: str
+    lines: Sequence[BillLine]
+    total: Decimal
+
+
+@dataclass(frozen=True, slots=True)
 class Word:
-    """What a provider says about an invoice. `event` is its own id of this word: a word said twice has the same."""
+    """What a provider says about a document. `event` is its own id of this word: a word said twice has the same."""
 
     document: UUID
     event: str
@@ -71,6 +83,10 @@ class PaymentProvider(Protocol):
 
     def send(self, bill: Bill) -> Word:
         """Hand an invoice over. Sending it again finds the first one. Raises NotTaken."""
+
+    def credit(self, credit: Credit) -> Word | None:
+        """Hand a credit note over; None if its invoice is void there. Sending it again finds the first one. Raises
+        NotTaken."""
 
     def status(self, document: UUID, reference: str) -> Word:
         """What the provider says about an invoice now. Raises NotTaken."""

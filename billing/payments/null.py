@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from uuid import UUID
 
-from billing.payments.base import Bill, NotTaken, Unsigned, Word
+from billing.payments.base import Bill, Credit, NotTaken, Unsigned, Word
 
 
 class NoProvider:
@@ -18,6 +18,9 @@ class NoProvider:
         raise NotTaken("There is no payment provider.")
 
     def send(self, bill: Bill) -> Word:
+        raise NotTaken("There is no payment provider.")
+
+    def credit(self, credit: Credit) -> Word | None:
         raise NotTaken("There is no payment provider.")
 
     def status(self, document: UUID, reference: str) -> Word:

@@ -17,7 +17,7 @@ from uuid import UUID
 import stripe
 from stripe import RequestsClient, StripeClient, StripeError, WebhookSignature
 
-from billing.payments.base import Bill, BillLine, NotTaken, Unsigned, Word
+from billing.payments.base import Bill, BillLine, Credit, NotTaken, Unsigned, Word
 from billing.vocabulary import PaymentStatus
 
 PATIENCE, SHORT_PATIENCE = 20.0, 4.0  # s; a webhook has to be answered
@@ -82,6 +82,39 @@ class Stripe:
                     invoice.id, {"auto_advance": True}, {"idempotency_key": f"finalise-{bill.document}"}
                 )
         return _word(bill.document, f"sent-{invoice.id}", invoice)
+
+    def credit(self, credit: Credit) -> Word | None:
+        total = _cents(credit.total)
+        with _refusals():
+            note = self._existing_note(credit)
+            if note is None:
+                invoice = self._client.v1.invoices.retrieve(credit.corrects)
+                if invoice.status == "void":
+                    return None
+                # What is paid already is kept for the tenant's next invoice; nobody's money is sent anywhere.
+                paid = max(total - (invoice.amount_remaining or 0), 0)
+                note = self._client.v1.credit_notes.create(
+                    _note(credit, paid), {"idempotency_key": f"credit-{credit.document}-{paid}"}
+                )
+        if note.total != total:
+            raise NotTaken(f"Stripe adds {credit.number} up to {note.total} cents.")
+        return Word(
+            document=credit.document,
+            event=f"sent-{note.id}",
+            reference=note.id,
+            status=PaymentStatus.SENT,
+            amount=credit.total,
+            at=datetime.now(UTC),
+            url=note.pdf or "",
+        )
+
+    def _existing_note(self, credit: Credit) -> Any:
+        """The credit note that an earlier attempt has made."""
+        found = self._client.v1.credit_notes.list({"invoice": credit.corrects, "limit": 100})
+        for note in found.auto_paging_iter():
+            if _metadata(note).get("document") == str(credit.document) and note.status != "void":
+                return note
+        return None
 
     def status(self, document: UUID, reference: str) -> Word:
         with _refusals():
@@ -192,6 +225,25 @@ def _refusals() -> Iterator[None]:
 
 def _metadata(said: Any) -> dict[str, Any]:
     return said.metadata.to_dict() if said.metadata else {}
+
+
+def _note(credit: Credit, paid: int) -> Any:
+    """A credit note as Stripe takes it. `paid` cents of it were paid by now."""
+    return {
+        "invoice": credit.corrects,
+        "memo": f"Credit note {credit.number}: {credit.reason}",
+        "metadata": {"document": str(credit.document), "number": credit.number},
+        "lines": [
+            {
+                "type": "custom_line_item",
+                "description": line.description,
+                "quantity": 1,
+                "unit_amount": _cents(line.amount),
+            }
+            for line in credit.lines
+        ],
+        **({"credit_amount": paid} if paid else {}),
+    }
 
 
 def _shown(bill: Bill) -> list[BillLine]:

@@ -10,13 +10,15 @@ from uuid import UUID
 from django.db import transaction
 from django.utils import timezone
 
+from billing import payments
 from billing.amounts import CENT, NOTHING, Sums, credit_sums
 from billing.models import Invoice, InvoiceLine, IssuedDocument, Issuer
 from billing.services import numbering
-from billing.vocabulary import DocumentKind, LineKind
+from billing.vocabulary import DocumentKind, LineKind, PaymentStatus
 from chatplatform import tenancy
 from chatplatform.api.fields import one_line
 from chatplatform.api.problem import invalid
+from chatplatform.jobs import enqueue_on_commit
 from chatplatform.tenancy import TenantRef
 from tenants import audit
 from tenants.vocabulary import AuditAction
@@ -63,7 +65,8 @@ def credit(
             note = _note(invoice, reason, credit_sums(given.values(), invoice.tax_percent, left.sums))
             note.id = document_id or note.id
         with tenancy.in_platform():
-            document = _registered(issuer, tenant, note, author)
+            follows = payments.provider().takes_invoices and bool(original.payment_status)
+            document = _registered(issuer, tenant, note, author, PaymentStatus.WAITING if follows else "")
         with tenancy.in_tenant(tenant):
             numbering.check_free(note.number)
             note.save(force_insert=True)
@@ -76,6 +79,8 @@ def credit(
             corrects=invoice.number,
             total=str(note.total),
         )
+        if follows:  # where its invoice went, or goes
+            enqueue_on_commit("billing.hand_over", str(document.document))
     return document
 
 
@@ -130,7 +135,9 @@ def _note(invoice: Invoice, reason: str, sums: Sums) -> Invoice:
     )
 
 
-def _registered(issuer: Issuer, tenant: TenantRef, note: Invoice, author: str) -> IssuedDocument:
+def _registered(
+    issuer: Issuer, tenant: TenantRef, note: Invoice, author: str, payment_status: str
+) -> IssuedDocument:
     document = numbering.register(
         issuer,
         tenant=tenant.id,
@@ -141,6 +148,7 @@ def _registered(issuer: Issuer, tenant: TenantRef, note: Invoice, author: str) -
         total=note.total,
         issued_at=note.issued_at,
         author=author,
+        payment_status=payment_status,
     )
     note.number = document.name
     return document

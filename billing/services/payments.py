@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from billing import payments
 from billing.models import BillingAccount, Invoice, IssuedDocument, Payment
-from billing.payments import Bill, BillLine, NotTaken, Word
+from billing.payments import Bill, BillLine, Credit, NotTaken, Word
 from billing.services import credits
 from billing.vocabulary import DocumentKind, PaymentStatus
 from chatplatform import tenancy
@@ -35,7 +35,8 @@ LAST_ASKED = "billing:last_asked_about"
 
 
 def hand_over(document_id: UUID) -> None:
-    """Send an issued invoice to the payment provider, unless that is done or all of it was credited meanwhile.
+    """Send what was issued to the payment provider, unless that is done: an invoice if not all of it was credited
+    meanwhile, a credit note if its invoice is there.
 
     Raises NotTaken: try again later.
     """
@@ -47,15 +48,46 @@ def hand_over(document_id: UUID) -> None:
         tenant = Tenant.objects.filter(id=document.tenant).first() if document else None
     if document is None or tenant is None or not provider.takes_invoices:
         return
-    if _is_taken_back(document, tenant):
-        with tenancy.in_platform():
-            IssuedDocument.objects.filter(id=document.id).update(payment_status="")
+    word = (
+        _credited(document, tenant)
+        if document.kind == DocumentKind.CREDIT_NOTE
+        else _billed(document, tenant)
+    )
+    if word is not None:
+        record(document, word)
         return
-    bill = _bill(document, tenant)
+    with tenancy.in_platform():
+        IssuedDocument.objects.filter(id=document.id).update(payment_status="")
+
+
+def _billed(document: IssuedDocument, tenant: Tenant) -> Word | None:
+    """What the provider says of an invoice that is sent now; None if there is nothing to pay any more."""
+    if _is_taken_back(document, tenant):
+        return None
+    provider, bill = payments.provider(), _bill(document, tenant)
     customer = provider.customer(bill)
     if customer != bill.customer:
         bill = _with_customer(bill, tenant, customer)
-    record(document, provider.send(bill))
+    return provider.send(bill)
+
+
+def _credited(document: IssuedDocument, tenant: Tenant) -> Word | None:
+    """What the provider says of a credit note that is sent now; None if its invoice is not there."""
+    provider = payments.provider()
+    with tenancy.in_tenant(tenant.ref):
+        note = Invoice.objects.select_related("corrects").get(id=document.document)
+        assert note.corrects, "a credit note corrects an invoice"
+        handed = Payment.objects.filter(invoice=note.corrects, provider=provider.name).first()
+        lines = [replace(line, amount=-line.amount) for line in _bill_lines(note)]
+    with tenancy.in_platform():
+        original = IssuedDocument.objects.get(document=note.corrects.id)
+    if original.payment_status == PaymentStatus.WAITING:
+        raise NotTaken(f"{document}: its invoice has to be handed over first.")
+    if handed is None:
+        return None
+    return provider.credit(
+        Credit(note.id, note.number, handed.reference, note.reason, lines, total=-note.total)
+    )
 
 
 def hand_over_waiting() -> int:
@@ -87,7 +119,9 @@ def ask_about_open() -> int:
 def _next_to_ask() -> list[IssuedDocument]:
     """So many of the open ones, from where the last time stopped: there may be more of them than are asked at once."""
     with tenancy.in_platform():
-        waiting = IssuedDocument.objects.filter(payment_status__in=OPEN).order_by("id")
+        waiting = IssuedDocument.objects.filter(kind=DocumentKind.INVOICE, payment_status__in=OPEN).order_by(
+            "id"
+        )
         last = cache.get(LAST_ASKED)
         documents = list(waiting.filter(id__gt=last)[:ASKED_AT_ONCE]) if last else []
         if room := ASKED_AT_ONCE - len(documents):

@@ -338,9 +338,70 @@ def test_nothing_is_asked_for_once_all_of_it_is_credited(
     assert status(document) == "", "and nothing waits"
 
 
-def test_a_credit_note_is_no_bill(acme: TenantState, document: IssuedDocument, stripe: StripeStandIn) -> None:
-    note = credits.credit(acme.ref, document.document, "All of it")
-    payments.hand_over(note.document)
-    assert stripe.invoices == {}
+def credited(acme: TenantState, document: IssuedDocument, amount: str | None = None) -> IssuedDocument:
+    """A credit note over so much of the first line, or over all, after its job."""
     with tenancy.in_tenant(acme.ref):
-        assert Invoice.objects.get(id=note.document).total == Decimal("-14.76")
+        line = Invoice.objects.get(id=document.document).lines.get(position=1).id
+    some = {line: Decimal(amount)} if amount else None
+    note = credits.credit(acme.ref, document.document, "Too much", some)
+    payments.hand_over(note.document)
+    return note
+
+
+def test_a_credit_note_follows_its_invoice(
+    acme: TenantState, document: IssuedDocument, stripe: StripeStandIn
+) -> None:
+    invoice = sent(document, stripe)
+    note = credited(acme, document, "2")
+    [there] = stripe.notes.values()
+    assert (there["invoice"], there["total"], there["metadata"]["number"]) == (invoice["id"], 240, note.name)
+    assert [line["unit_amount"] for line in there["lines"].values()] == ["200", "40"]
+    assert (invoice["status"], invoice["amount_remaining"]) == ("open", 1236)
+    assert status(note) == PaymentStatus.SENT
+    payments.hand_over(note.document)
+    payments.ask_about_open()
+    assert len(stripe.notes) == 1
+    credited(acme, document)
+    assert (invoice["status"], invoice["amount_remaining"]) == ("paid", 0), "nothing is open any more"
+
+
+def test_what_was_paid_and_is_credited_is_kept_for_the_next_invoice(
+    acme: TenantState, document: IssuedDocument, stripe: StripeStandIn
+) -> None:
+    stripe.pay(sent(document, stripe)["id"])
+    credited(acme, document, "2")
+    [note] = stripe.notes.values()
+    assert note["credit_amount"] == "240"
+
+
+@pytest.mark.parametrize("forgets", [False, True])
+def test_a_credit_note_whose_answer_was_lost_is_made_once(
+    acme: TenantState, document: IssuedDocument, stripe: StripeStandIn, forgets: bool
+) -> None:
+    sent(document, stripe)
+    note = credits.credit(acme.ref, document.document, "Too much")
+    stripe.fail_at = "POST /v1/credit_notes"
+    with pytest.raises(NotTaken, match="HTTP 500"):
+        payments.hand_over(note.document)
+    if forgets:
+        stripe.forget_keys()
+    payments.hand_over(note.document)
+    assert len(stripe.notes) == 1 and status(note) == PaymentStatus.SENT
+
+
+def test_a_credit_note_waits_for_its_invoice_and_stays_if_that_is_not_sent(
+    acme: TenantState, document: IssuedDocument, stripe: StripeStandIn
+) -> None:
+    with pytest.raises(NotTaken, match="first"):
+        credited(acme, document, "2")
+    note = credits.credit(acme.ref, document.document, "The rest")
+    payments.hand_over(document.document)
+    payments.hand_over(note.document)
+    assert status(note) == "" and not stripe.requests
+
+
+def test_of_a_voided_invoice_nothing_is_credited(
+    acme: TenantState, document: IssuedDocument, stripe: StripeStandIn
+) -> None:
+    sent(document, stripe)["status"] = "void"
+    assert status(credited(acme, document)) == "" and not stripe.notes

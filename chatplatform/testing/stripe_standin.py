@@ -40,9 +40,12 @@ class StripeStandIn:
         self.invoices: dict[str, Object] = {}
         self.items: dict[str, Object] = {}
         self.payments: list[Object] = []
+        self.notes: dict[str, Object] = {}
         self.requests: list[str] = []
         self.fail_next: list[int] = []  # statuses of the next answers
-        self.fail_at = ""  # a path whose requests fail once they are done: the answer is lost
+        self.fail_at = (
+            ""  # a path, or METHOD path, whose requests fail once they are done: the answer is lost
+        )
         self._answered: dict[str, tuple[str, Object]] = {}
         self._numbers = count(1)
         self._lock = threading.Lock()
@@ -55,7 +58,7 @@ class StripeStandIn:
     def pay(self, invoice_id: str) -> Object:
         """The customer pays."""
         invoice = self.invoices[invoice_id]
-        invoice.update(status="paid", amount_paid=invoice["total"])
+        invoice.update(status="paid", amount_paid=invoice["amount_remaining"], amount_remaining=0)
         self.payments.append({"payment_intent": f"pi_{invoice_id}", "invoice": invoice_id})
         return invoice
 
@@ -92,7 +95,9 @@ class StripeStandIn:
             answer: Object = json.loads(json.dumps(self._do(method, path, params)))
             if key:
                 self._answered[key] = (asked, answer)
-            if self.fail_at and re.fullmatch(self.fail_at, path):
+            if self.fail_at and re.fullmatch(
+                self.fail_at, f"{method} {path}" if " " in self.fail_at else path
+            ):
                 self.fail_at = ""
                 raise Refused(500, "api_error", "answer_lost")
             return answer
@@ -113,6 +118,8 @@ class StripeStandIn:
             ("GET", "/v1/invoiceitems", self._list_items),
             ("POST", "/v1/invoiceitems", self._add_item),
             ("GET", "/v1/invoice_payments", self._list_payments),
+            ("GET", "/v1/credit_notes", self._list_notes),
+            ("POST", "/v1/credit_notes", self._make_note),
         )
 
     def _make_customer(self, params: Object) -> Object:
@@ -132,6 +139,7 @@ class StripeStandIn:
             "total": 0,
             "amount_due": 0,
             "amount_paid": 0,
+            "amount_remaining": 0,
             "hosted_invoice_url": None,
             **params,
         }
@@ -145,7 +153,8 @@ class StripeStandIn:
         made = {"id": f"ii_{next(self._numbers)}", "object": "invoiceitem", **params}
         made["amount"] = int(params["amount"])
         self.items[made["id"]] = made
-        invoice["total"] = invoice["amount_due"] = sum(one["amount"] for one in self._items_of(invoice["id"]))
+        total = sum(one["amount"] for one in self._items_of(invoice["id"]))
+        invoice.update(total=total, amount_due=total, amount_remaining=total)
         return made
 
     def _finalise(self, params: Object, invoice_id: str) -> Object:
@@ -171,6 +180,31 @@ class StripeStandIn:
             if one["payment_intent"] == intent
         ]
         return _list("/v1/invoice_payments", found)
+
+    def _list_notes(self, params: Object) -> Object:
+        return _list(
+            "/v1/credit_notes", [one for one in self.notes.values() if one["invoice"] == params["invoice"]]
+        )
+
+    def _make_note(self, params: Object) -> Object:
+        """What is open of the invoice goes down; all that is beyond it has to be said where it goes."""
+        invoice = self._invoice(params["invoice"])
+        if invoice["status"] not in ("open", "paid"):
+            raise Refused(400, "invalid_request_error", "invoice_not_editable")
+        total = sum(int(line["unit_amount"]) * int(line["quantity"]) for line in params["lines"].values())
+        credited = sum(one["total"] for one in self.notes.values() if one["invoice"] == invoice["id"])
+        beyond = max(total - invoice["amount_remaining"], 0)
+        if total + credited > invoice["total"] or int(params.get("credit_amount", 0)) != beyond:
+            raise Refused(400, "invalid_request_error", "amount_too_large")
+        invoice["amount_remaining"] -= total - beyond
+        if not invoice["amount_remaining"]:
+            invoice["status"] = "paid"
+        made = {
+            "id": f"cn_{next(self._numbers)}", "object": "credit_note", "status": "issued", "pdf": None, **params,
+            "total": total,
+        }  # fmt: skip
+        self.notes[made["id"]] = made
+        return made
 
     def _invoice(self, invoice_id: str) -> Object:
         if invoice_id not in self.invoices:

@@ -10,8 +10,9 @@ from uuid import UUID
 
 import structlog
 
-from billing import pricing
+from billing import plans, pricing
 from billing.services.budgets import NOTHING, Amount
+from billing.vocabulary import Feature
 from chatplatform import jobs
 from chatplatform.api.problem import Code, Problem
 from chatplatform.llm import errors
@@ -89,8 +90,9 @@ async def prepare(
     )
     last_resort = LOCAL if settings.degrade_to_local and LOCAL not in models else None
     may_spend = allowance(state, attempts.account(reply), prices, held)
-    using = embedding.of_turn(may_spend, made)
-    found = await jobs.in_thread(find, said[-1].content, limit=PASSAGES, using=using) if knows else Found()
+    using, found = embedding.of_turn(may_spend, made), Found()
+    if knows and plans.allows(state, Feature.KNOWLEDGE):
+        found = await jobs.in_thread(find, said[-1].content, limit=PASSAGES, using=using)
     prompt = build(conversation.system_prompt or settings.system_prompt, state.name, said, found.nearest)
     request = CompletionRequest(
         model=models[0],

@@ -12,8 +12,11 @@ from uuid import UUID
 from django.conf import settings
 from django.db import router, transaction
 
-from chatplatform.api.problem import Problem
+from billing import plans
+from billing.vocabulary import Feature
+from chatplatform.api.problem import Code, Problem
 from chatplatform.postgres.models import uuid7
+from chatplatform.tenancy import current_tenant
 from conversations.models.knowledge import Chunk, Document, DocumentStatus
 from conversations.rag.chunking import Piece, chunk, embedded_text
 from conversations.rag.documents import Limits, ParsedDocument, UnreadableDocument
@@ -21,6 +24,7 @@ from conversations.rag.embeddings import Embedder
 from conversations.rag.parsing import TYPES, parse, title_from
 from conversations.services import embedding
 from tenants import audit
+from tenants import selectors as tenants
 from tenants.vocabulary import AuditAction
 
 __all__ = ["Change", "IngestResult", "UnreadableDocument", "ingest", "missing", "remove_document"]
@@ -51,8 +55,10 @@ def ingest(name: str, data: bytes, *, url: str | None = None, title: str | None 
     The same bytes under the same name, url, title and embedding model change nothing. A new version replaces the
     chunks of the old one in one transaction. Raises UnreadableDocument, or Problem if its embeddings could not be had
     (`model_unpriced`, `budget_exceeded`, `provider_unavailable`); both leave an earlier version as it was, with the
-    reason on it. A name of more than 500 characters is refused.
+    reason on it. A name of more than 500 characters is refused, and so is all where the plan has no knowledge.
     """
+    if not plans.allows(tenants.state(current_tenant().id), Feature.KNOWLEDGE):
+        raise Problem(Code.NOT_ALLOWED, "This tenant's plan does not include knowledge.")
     if not name or len(name) > 500 or "\0" in name:
         raise UnreadableDocument("A document needs a name of 1 to 500 characters.")
     checksum = hashlib.sha256(data).hexdigest()

@@ -168,6 +168,21 @@ async def test_what_is_held_covers_the_call_whatever_was_said_before(
         await jobs.in_thread(holds.return_dead, 0)
 
 
+async def test_an_entry_can_be_reckoned_again_without_the_price_list(
+    simulator: Simulator, tenant: TenantState
+) -> None:
+    [reply] = await accepted(say())
+    await generated(reply)
+    [row] = await ledger(reply)
+    price = pricing.current().price(ModelRef(row.provider, row.model))
+    assert (row.price, row.input_price, row.cached_input_price, row.cache_write_price, row.output_price) == (
+        price.id, price.input, price.cached_input, price.cache_write, price.output,
+    )  # fmt: skip
+    million = row.input_price * row.input_tokens + row.output_price * row.output_tokens
+    assert row.cost_usd == million / 1_000_000 > 0
+    assert row.charged_usd == row.cost_usd * (100 + row.markup_percent) / 100
+
+
 async def test_a_budget_set_later_counts_what_was_spent_before(
     simulator: Simulator, tenant: TenantState
 ) -> None:

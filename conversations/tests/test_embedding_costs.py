@@ -10,9 +10,10 @@ from uuid import UUID
 import pytest
 from django.test.utils import override_settings
 
-from billing.models import Hold, LedgerEntry
+from billing.models import Hold, LedgerEntry, Subscription
 from billing.services import budgets
-from chatplatform import jobs
+from billing.tests import scene
+from chatplatform import jobs, tenancy
 from chatplatform.api.problem import Code, Problem
 from chatplatform.testing.simulator import Simulator
 from conversations.models import Document, DocumentStatus
@@ -20,6 +21,7 @@ from conversations.rag import embedders
 from conversations.services import holds, knowledge, statements
 from conversations.tests.spending import accepted, generated, ledger, limit, say, start_afresh, total
 from conversations.tests.test_budgets import expire_lease
+from tenants import selectors
 from tenants.selectors import TenantState
 
 DOGS = b"# Dogs\n\nDogs are welcome in all our shops."
@@ -143,6 +145,35 @@ async def test_a_model_without_a_price_is_never_asked(simulator: Simulator, tena
     assert (question.outcome, question.error, question.charged_usd) == ("skipped", "not_usable", 0)
     assert ended.status == "completed" and ended.sources, "found by its words"
     assert not embedded(simulator)
+
+
+@pytest.fixture
+def on_a_small_plan(tenant: TenantState) -> Iterator[Callable[[], None]]:
+    """Puts the tenant on a plan without any feature."""
+    plans = []
+
+    def put() -> None:
+        plans.append(scene.on_plan(tenant.ref, tier=tenant.tier))
+        selectors.forget(tenant.ref.id)
+
+    yield put
+    with tenancy.in_platform():
+        for plan in plans:
+            Subscription.objects.filter(plan=plan).delete()
+            plan.delete()
+    selectors.forget(tenant.ref.id)
+
+
+async def test_a_plan_without_knowledge_looks_nothing_up(
+    simulator: Simulator, tenant: TenantState, on_a_small_plan: Callable[[], None]
+) -> None:
+    await ingest()
+    await jobs.in_thread(on_a_small_plan)
+    [reply] = await accepted(say(text="Are dogs welcome?"))
+    [ended] = await generated(reply)
+    assert [row.kind for row in await ledger(reply)] == ["call"] and not ended.sources
+    assert (await refused(lambda: knowledge.ingest("cats.md", DOGS))).code is Code.NOT_ALLOWED
+    assert len(embedded(simulator)) == 1
 
 
 # --- Documents -----------------------------------------------------------------------------------------------------

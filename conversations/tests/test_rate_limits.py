@@ -61,10 +61,14 @@ def test_of_many_at_once_as_many_pass_as_may(limited: Caller) -> None:
 
 def test_streams_and_sockets_are_refused_alike(limited: Caller) -> None:
     conversation = limited.begin()
-    for _ in range(LIMIT):
-        limited.ask(conversation)
+    for left in reversed(range(LIMIT)):
+        answer = limited.say(conversation, stream=True)
+        assert answer.headers["RateLimit-Policy"] == f'"tenant";q={LIMIT};w=60'
+        assert answer.headers["RateLimit"].startswith(f'"tenant";r={left};t=')
     answer = limited.say(conversation, stream=True)
     assert (answer.status_code, answer.headers["content-type"]) == (429, "application/problem+json")
+    assert 1 <= int(answer.headers["Retry-After"]) <= 61
+    assert answer.headers["RateLimit"].startswith('"tenant";r=0;t=')
     check_refusal(answer.json())
     with limited.socket(conversation) as socket:
         socket.say(client_id="over")

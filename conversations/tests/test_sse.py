@@ -9,7 +9,12 @@ import pytest
 from django.conf import settings
 from redis import Redis
 
+from billing.models import LedgerEntry
+from chatplatform import tenancy
+from chatplatform.llm.tokens import count_pieces
+from chatplatform.testing import cast
 from chatplatform.testing.clients import FAST, LAST, SILENT, SLOW, Caller, Event, text_of
+from chatplatform.testing.stage import until
 from conversations.api import sse
 from conversations.streaming import events as made
 from conversations.streaming.reader import Cursor
@@ -241,11 +246,25 @@ async def test_a_comment_keeps_a_silent_stream_alive(monkeypatch: pytest.MonkeyP
     await stream.aclose()
 
 
-def test_a_client_that_leaves_does_not_stop_the_reply(acme_api: Caller) -> None:
+@pytest.mark.usefixtures("committed")
+@pytest.mark.parametrize("way", ["SSE", "WebSocket"])
+def test_a_client_that_leaves_changes_nothing(acme_api: Caller, way: str) -> None:
+    """The reply is finished, stored and billed with nobody there."""
     conversation = acme_api.begin("sim-tokens=30,tps=60")
-    with acme_api.streaming(conversation) as events:
-        reply = next(events).data["reply_id"]
-    assert acme_api.events(conversation, reply)[-1].kind == "completed"
+    if way == "SSE":
+        with acme_api.streaming(conversation) as events:
+            reply = next(event for event in events if event.kind == "delta").data["reply_id"]
+    else:
+        with acme_api.socket(conversation) as socket:
+            socket.say()
+            reply = socket.until("delta")[-1]["reply_id"]
+    until(lambda: acme_api.reply(conversation, reply)["status"] == "completed", "it is finished")
+    stored = acme_api.reply(conversation, reply)
+    assert count_pieces([stored["content"]]) == stored["usage"]["output_tokens"] == 30
+    with tenancy.in_tenant(cast.state("acme").ref):
+        row = LedgerEntry.objects.get(reply=reply)
+    assert (row.outcome, row.estimated) == ("completed", False)
+    assert (row.input_tokens, row.output_tokens) == (stored["usage"]["input_tokens"], 30)
 
 
 def test_a_reply_without_a_word_can_be_cancelled(acme_api: Caller) -> None:
