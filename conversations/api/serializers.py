@@ -57,7 +57,7 @@ class EventShape(serializers.Serializer[Any]):
 
     event = serializers.ChoiceField(choices=EVENTS)
     id = serializers.CharField(help_text="The cursor, for `Last-Event-ID`")
-    data = serializers.CharField(help_text="JSON")
+    data = serializers.CharField(help_text="JSON")  # type: ignore[assignment]
 
 
 class TokenUsageShape(serializers.Serializer[Any]):
