@@ -42,9 +42,9 @@ def add_context(logger: Any, name: str, event: dict[str, Any]) -> dict[str, Any]
     return event
 
 
-def told(exc_info: tuple[Any, BaseException, Any]) -> str:
+def told(exc_info: tuple[Any, BaseException | None, Any]) -> str:
     """A traceback, with the first line of what each error says."""
-    error: BaseException | None = exc_info[1]
+    error = exc_info[1]
     parts: list[str] = []
     while error is not None:
         frames = "".join(traceback.format_tb(error.__traceback__))
