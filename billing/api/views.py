@@ -35,7 +35,9 @@ NO_INVOICE = "There is no such invoice."
 class DailyUsage(ApiView):
     required_scope = Scope.BILLING_READ
 
-    @extend_schema(parameters=[*DAYS, *PAGE], responses=serializers.DailyPage)
+    @extend_schema(
+        operation_id="list_daily_usage", parameters=[*DAYS, *PAGE], responses=serializers.DailyPage
+    )
     def get(self, request: Request) -> Response:
         """List usage per day and model, the first day first."""
         last = _day(request, "to") or timezone.now().date()
@@ -48,7 +50,7 @@ class DailyUsage(ApiView):
 class Invoices(ApiView):
     required_scope = Scope.BILLING_READ
 
-    @extend_schema(operation_id="invoices_list", parameters=PAGE, responses=serializers.InvoicePage)
+    @extend_schema(operation_id="list_invoices", parameters=PAGE, responses=serializers.InvoicePage)
     def get(self, request: Request) -> Response:
         """List invoices and credit notes, the newest first."""
         return paginated(request, invoices.of_tenant(), "-id", _row_as_json)
@@ -59,6 +61,7 @@ class OneInvoice(ApiView):
     renderer_classes = [JSONRenderer, CsvRenderer]
 
     @extend_schema(
+        operation_id="get_invoice",
         parameters=[OpenApiParameter("format", str, enum=["json", "csv"], description="Or by `Accept`")],
         responses={
             (200, "application/json"): serializers.InvoiceShape,

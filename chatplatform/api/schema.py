@@ -11,7 +11,9 @@ from rest_framework import serializers
 
 from chatplatform.api import problem
 
-ANY_ERROR = "An error, as a problem document (RFC 9457)"
+# What any call may answer, and what those with a body may answer besides.
+ERRORS = (400, 401, 403, 404, 406, 422, 429, 500, 503)
+OF_BODIES = (409, 413, 415)
 
 
 class FieldError(serializers.Serializer[Any]):
@@ -47,9 +49,16 @@ class Operation(AutoSchema):
         return "".join(needs)
 
     def _get_response_bodies(self, direction: Any = "response") -> Any:
+        """What the handler says, and every error by its status, as a problem document (RFC 9457)."""
         shape = self.resolve_serializer(ProblemShape, direction).ref
-        error = {"description": ANY_ERROR, "content": {problem.CONTENT_TYPE: {"schema": shape}}}
-        return {**super()._get_response_bodies(direction), "default": error}
+        found = super()._get_response_bodies(direction)
+        statuses = {*ERRORS, *self.view.more_errors.get(self.method, ())}
+        if self.method in ("POST", "PATCH"):
+            statuses |= {*OF_BODIES}
+        for status in sorted(statuses):
+            codes = ", ".join(f"`{code}`" for code in problem.Code if code.status == status)
+            found[str(status)] = {"description": codes, "content": {problem.CONTENT_TYPE: {"schema": shape}}}
+        return found
 
 
 class Bearer(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]

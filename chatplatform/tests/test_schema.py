@@ -89,7 +89,8 @@ def test_every_call_says_what_it_does_what_it_needs_and_how_it_fails(schema: dic
         for verb in set(item) & VERBS:
             call = item[verb]
             assert call.get("summary") and "scope `" in call["description"], (verb, path)
-            shape = call["responses"]["default"]["content"]["application/problem+json"]["schema"]
+            assert "default" not in call["responses"], "it would allow any status"
+            shape = call["responses"]["401"]["content"]["application/problem+json"]["schema"]
             fits(Problem(Code.NOT_FOUND).body() | {"request_id": "1"}, resolved(schema, shape))
 
 

@@ -33,7 +33,7 @@ class OneContact(TenantView):
 
     required_scope = Scope.CONFIG
 
-    @extend_schema(responses=Certificate)
+    @extend_schema(operation_id="erase_contact", responses={200: Certificate})
     def delete(self, request: Request, slug: str, contact: str) -> Response:
         """Forget an end user: what was said, what was made of it, and the key."""
         with tenancy.in_tenant(self.named(slug).ref):

@@ -11,7 +11,6 @@ import orjson
 from django.conf import settings
 from django.db import transaction
 from django.http.response import HttpResponse, HttpResponseBase
-from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -39,7 +38,7 @@ QUEUED_AT_MOST = 30.0  # s that a request waits for a worker, beside the time th
 REPLAYED = {"Idempotent-Replayed": "true"}
 FAILURES = {Code.PROVIDER_ERROR, Code.PROVIDER_UNAVAILABLE, Code.DEADLINE_EXCEEDED}
 NEW_MESSAGE = serializers.NewMessage()  # made once: it keeps nothing of what it checks
-EVENT_STREAM = {(200, "text/event-stream"): OpenApiTypes.STR}
+EVENT_STREAM = {(200, "text/event-stream"): serializers.EventShape}
 
 
 class EventStream(JSONRenderer):
@@ -51,10 +50,11 @@ class EventStream(JSONRenderer):
 
 class Messages(AsyncApiView):
     for_contacts = True
+    more_errors = {"POST": (402, 502, 504)}
     renderer_classes = [JSONRenderer, EventStream]
     authentication_classes = [BearerAuthentication, VisitorAuthentication]
 
-    @extend_schema(parameters=PAGE, responses=serializers.MessagePage)
+    @extend_schema(operation_id="list_messages", parameters=PAGE, responses=serializers.MessagePage)
     async def get(self, request: Request, conversation_id: UUID) -> Response:
         """List the messages of a conversation, the oldest first."""
         return await jobs.in_thread(self._list, request, conversation_id)
@@ -64,6 +64,7 @@ class Messages(AsyncApiView):
         return paginated(request, selectors.messages_of(conversation), "id", selectors.message_as_json)
 
     @extend_schema(
+        operation_id="send_message",
         request=serializers.NewMessage,
         responses={(200, "application/json"): serializers.TurnShape, **EVENT_STREAM},
     )
@@ -172,6 +173,7 @@ class ReplyEvents(AsyncApiView):
     authentication_classes = [BearerAuthentication, VisitorAuthentication]
 
     @extend_schema(
+        operation_id="read_reply_events",
         parameters=[OpenApiParameter("Last-Event-ID", str, OpenApiParameter.HEADER)],
         responses={**EVENT_STREAM, 204: None},
     )

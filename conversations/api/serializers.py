@@ -11,6 +11,8 @@ from conversations.services.content import LARGEST
 from conversations.vocabulary import ConversationStatus, Rating, ReplyStatus, Role
 from tenants.api.serializers import EndUser
 
+EVENTS = ["accepted", "delta", "reset", "tool", "completed", "failed", "cancelled"]
+
 
 class NewConversation(serializers.Serializer[Any]):
     model = Line(required=False, allow_null=True, max_length=200)
@@ -48,6 +50,14 @@ class NewEscalation(serializers.Serializer[Any]):
 class NewTicket(serializers.Serializer[Any]):
     conversation_id = Identifier()
     origin = Line(required=False, allow_null=True, max_length=300)
+
+
+class EventShape(serializers.Serializer[Any]):
+    """One of the server-sent events, as its lines have it."""
+
+    event = serializers.ChoiceField(choices=EVENTS)
+    id = serializers.CharField(help_text="The cursor, for `Last-Event-ID`")
+    data = serializers.CharField(help_text="JSON")
 
 
 class TokenUsageShape(serializers.Serializer[Any]):

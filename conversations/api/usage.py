@@ -17,7 +17,7 @@ from tenants.vocabulary import Scope
 class Usage(OneTenant):
     required_scope = Scope.BILLING_READ
 
-    @extend_schema(responses=serializers.UsageShape)
+    @extend_schema(operation_id="get_usage", responses=serializers.UsageShape)
     def get(self, request: Request, slug: str) -> Response:
         """Show what was used this month, beside the budgets."""
         state = selectors.state(self.named(slug).id)

@@ -44,7 +44,11 @@ def refuse_choices(principal: Principal, body: Any) -> None:
 
 
 class Conversations(ChatView):
-    @extend_schema(request=serializers.NewConversation, responses={201: serializers.ConversationShape})
+    @extend_schema(
+        operation_id="begin_conversation",
+        request=serializers.NewConversation,
+        responses={201: serializers.ConversationShape},
+    )
     def post(self, request: Request) -> Response:
         """Begin a conversation; end users may not choose a model, a prompt or whom it is with."""
         refuse_choices(self.principal, request.data)
@@ -59,7 +63,7 @@ class Conversations(ChatView):
                 raise Problem(Code.NOT_AUTHENTICATED)
         return Response(selectors.conversation_as_json(conversations.begin(**values)), status=201)
 
-    @extend_schema(operation_id="conversations_list", parameters=PAGE, responses=serializers.ConversationPage)
+    @extend_schema(operation_id="list_conversations", parameters=PAGE, responses=serializers.ConversationPage)
     def get(self, request: Request) -> Response:
         """List conversations, the newest first; an end user sees its own."""
         rows = Conversation.objects.select_related("contact")
@@ -69,14 +73,14 @@ class Conversations(ChatView):
 
 
 class OneConversation(ChatView):
-    @extend_schema(responses=serializers.ConversationShape)
+    @extend_schema(operation_id="get_conversation", responses=serializers.ConversationShape)
     def get(self, request: Request, conversation_id: UUID) -> Response:
         """Show a conversation."""
         return Response(selectors.conversation_as_json(self.conversation(conversation_id)))
 
 
 class OneReply(ChatView):
-    @extend_schema(responses=serializers.ReplyShape)
+    @extend_schema(operation_id="get_reply", responses=serializers.ReplyShape)
     def get(self, request: Request, conversation_id: UUID, reply_id: UUID) -> Response:
         """Show a reply, as far as it has come."""
         reply = access.access_reply(self.conversation(conversation_id), reply_id)
@@ -84,7 +88,7 @@ class OneReply(ChatView):
 
 
 class Cancel(ChatView):
-    @extend_schema(request=None, responses={202: serializers.ReplyShape})
+    @extend_schema(operation_id="cancel_reply", request=None, responses={202: serializers.ReplyShape})
     def post(self, request: Request, conversation_id: UUID, reply_id: UUID) -> Response:
         """Stop a reply: what was generated is kept and billed. A finished one stays as it is."""
         reply = access.access_reply(self.conversation(conversation_id), reply_id)
@@ -92,7 +96,9 @@ class Cancel(ChatView):
 
 
 class GiveFeedback(ChatView):
-    @extend_schema(request=serializers.NewFeedback, responses=serializers.FeedbackShape)
+    @extend_schema(
+        operation_id="give_feedback", request=serializers.NewFeedback, responses=serializers.FeedbackShape
+    )
     def post(self, request: Request, conversation_id: UUID, message_id: UUID) -> Response:
         """Rate an assistant's message, up or down; replaces an earlier rating."""
         message = access.access_assistant_message(self.conversation(conversation_id), message_id)
@@ -105,7 +111,11 @@ class GiveFeedback(ChatView):
 
 
 class Rate(ChatView):
-    @extend_schema(request=serializers.NewRating, responses=serializers.ConversationShape)
+    @extend_schema(
+        operation_id="rate_conversation",
+        request=serializers.NewRating,
+        responses=serializers.ConversationShape,
+    )
     def post(self, request: Request, conversation_id: UUID) -> Response:
         """Give a conversation one to five stars."""
         wanted = serializers.NewRating(data=request.data)
@@ -119,7 +129,7 @@ class Rate(ChatView):
 
 
 class Resolve(ChatView):
-    @extend_schema(request=None, responses=serializers.ConversationShape)
+    @extend_schema(operation_id="resolve_conversation", request=None, responses=serializers.ConversationShape)
     def post(self, request: Request, conversation_id: UUID) -> Response:
         """Close a conversation (end users may not); the next message opens it again."""
         if self.principal.contact_id is not None:
@@ -129,7 +139,11 @@ class Resolve(ChatView):
 
 
 class Escalate(ChatView):
-    @extend_schema(request=serializers.NewEscalation, responses=serializers.ConversationShape)
+    @extend_schema(
+        operation_id="escalate_conversation",
+        request=serializers.NewEscalation,
+        responses=serializers.ConversationShape,
+    )
     def post(self, request: Request, conversation_id: UUID) -> Response:
         """Ask for a person."""
         wanted = serializers.NewEscalation(data=request.data)
@@ -143,7 +157,11 @@ class Escalate(ChatView):
 class Tickets(ChatView):
     idempotent = False
 
-    @extend_schema(request=serializers.NewTicket, responses={201: serializers.TicketShape})
+    @extend_schema(
+        operation_id="issue_ws_ticket",
+        request=serializers.NewTicket,
+        responses={201: serializers.TicketShape},
+    )
     def post(self, request: Request) -> Response:
         """Make a ticket for one WebSocket: good once, for 30 seconds."""
         wanted = serializers.NewTicket(data=request.data)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
@@ -33,6 +33,8 @@ class ScopedView(APIView):
 
     required_scope: str = Scope.CHAT
     for_contacts = False
+    # By method, for the OpenAPI document: statuses of errors that other calls do not answer.
+    more_errors: Mapping[str, Sequence[int]] = {}
     platform_wide = False
 
     @property

@@ -95,7 +95,7 @@ class Tokens(ApiView):
     required_scope = Scope.CHAT
     idempotent = False  # nothing that could be used is kept, so there is no answer to repeat
 
-    @extend_schema(request=NewToken, responses={201: TokenShape})
+    @extend_schema(operation_id="issue_token", request=NewToken, responses={201: TokenShape})
     def post(self, request: Request) -> Response:
         """Make a token for one end user's browser or app; it is shown once."""
         wanted = NewToken(data=request.data)
@@ -120,13 +120,15 @@ class Tokens(ApiView):
 class TokenIssuers(TenantView):
     required_scope = Scope.CONFIG
 
-    @extend_schema(operation_id="tenant_token_issuers_list", responses=TokenIssuerList)
+    @extend_schema(operation_id="list_token_issuers", responses=TokenIssuerList)
     def get(self, request: Request, slug: str) -> Response:
         """List whose tokens for end users are taken."""
         rows = TokenIssuer.objects.filter(tenant=self.named(slug))
         return Response({"results": [issuer_as_json(row) for row in rows]})
 
-    @extend_schema(request=NewTokenIssuer, responses={201: TokenIssuerShape})
+    @extend_schema(
+        operation_id="register_token_issuer", request=NewTokenIssuer, responses={201: TokenIssuerShape}
+    )
     def post(self, request: Request, slug: str) -> Response:
         """Take the tokens of a backend, by its public key or by where it publishes its keys."""
         tenant = self.named(slug)
@@ -139,7 +141,7 @@ class TokenIssuers(TenantView):
 class OneTokenIssuer(TenantView):
     required_scope = Scope.CONFIG
 
-    @extend_schema(responses=TokenIssuerShape)
+    @extend_schema(operation_id="get_token_issuer", responses=TokenIssuerShape)
     def get(self, request: Request, slug: str, issuer_id: UUID) -> Response:
         """Show one of them, with its keys."""
         row = TokenIssuer.objects.filter(tenant=self.named(slug), id=issuer_id).first()
@@ -147,7 +149,7 @@ class OneTokenIssuer(TenantView):
             raise Problem(Code.NOT_FOUND, "There is no such issuer.")
         return Response(issuer_as_json(row))
 
-    @extend_schema(responses={204: None})
+    @extend_schema(operation_id="remove_token_issuer", responses={204: None})
     def delete(self, request: Request, slug: str, issuer_id: UUID) -> Response:
         """Take its tokens no more: those that are about, too."""
         try:
@@ -160,7 +162,7 @@ class OneTokenIssuer(TenantView):
 class ApiKeys(TenantView):
     required_scope = Scope.CONFIG
 
-    @extend_schema(operation_id="tenant_api_keys_list", responses=ApiKeyList)
+    @extend_schema(operation_id="list_api_keys", responses=ApiKeyList)
     def get(self, request: Request, slug: str) -> Response:
         """List the API keys; none of them can be read out of it."""
         rows = ApiKey.objects.filter(tenant=self.named(slug))
@@ -181,12 +183,12 @@ class KeyView(TenantView):
 
 
 class OneApiKey(KeyView):
-    @extend_schema(responses=ApiKeyShape)
+    @extend_schema(operation_id="get_api_key", responses=ApiKeyShape)
     def get(self, request: Request, slug: str, key_id: str) -> Response:
         """Show an API key, and when it was last used."""
         return Response(key_as_json(self.key(slug, key_id)))
 
-    @extend_schema(responses={204: None})
+    @extend_schema(operation_id="revoke_api_key", responses={204: None})
     def delete(self, request: Request, slug: str, key_id: str) -> Response:
         """Revoke an API key, and the tokens that it has asked for."""
         api_keys.revoke(self.key(slug, key_id).public_id)
@@ -194,7 +196,7 @@ class OneApiKey(KeyView):
 
 
 class RotateApiKey(KeyView):
-    @extend_schema(request=Overlap, responses={201: RotatedKeyShape})
+    @extend_schema(operation_id="rotate_api_key", request=Overlap, responses={201: RotatedKeyShape})
     def post(self, request: Request, slug: str, key_id: str) -> Response:
         """Make a new API key like this one, which goes on for `overlap` seconds. The new one is shown once."""
         wanted = Overlap(data=request.data)

@@ -35,7 +35,9 @@ class Tenants(ApiView):
     required_scope = Scope.PLATFORM
     platform_wide = True
 
-    @extend_schema(request=serializers.NewTenant, responses={201: serializers.TenantShape})
+    @extend_schema(
+        operation_id="create_tenant", request=serializers.NewTenant, responses={201: serializers.TenantShape}
+    )
     def post(self, request: Request) -> Response:
         """Make a tenant, with its first API key, which is shown once and works as soon as the tenant is active."""
         wanted = serializers.NewTenant(data=request.data)
@@ -75,7 +77,7 @@ class OneTenant(TenantView):
 
     required_scope = Scope.CHAT
 
-    @extend_schema(responses=serializers.TenantShape)
+    @extend_schema(operation_id="get_tenant", responses=serializers.TenantShape)
     def get(self, request: Request, slug: str) -> Response:
         """Show a tenant and its status."""
         return Response(tenant_as_json(self.named(slug)))
@@ -84,13 +86,17 @@ class OneTenant(TenantView):
 class Configuration(TenantView):
     required_scope = Scope.CONFIG
 
-    @extend_schema(responses=serializers.Configuration)
+    @extend_schema(operation_id="get_configuration", responses=serializers.Configuration)
     def get(self, request: Request, slug: str) -> Response:
         """Show the configuration that is in force."""
         version = configuration.current(self.named(slug).ref)
         return Response(serializers.configuration_as_json(version))
 
-    @extend_schema(request=serializers.Configuration, responses=serializers.Configuration)
+    @extend_schema(
+        operation_id="change_configuration",
+        request=serializers.Configuration,
+        responses=serializers.Configuration,
+    )
     def patch(self, request: Request, slug: str) -> Response:
         """Change some fields: a new version, in force everywhere within 5 seconds."""
         tenant = self.named(slug)
