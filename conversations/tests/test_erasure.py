@@ -64,6 +64,7 @@ def test_everything_of_a_contact_goes_and_nothing_of_others(jane: Contact) -> No
     assert [one.content for one in Message.objects.all()] == ["I stay"] and said.conversation_id == john.id
     removed = {"conversations": 1, "replies": 1, "feedback": 1, "messages": 3, "kept_answers": 0, "keys": 1}
     assert certificate["removed"] == removed and certificate["key_destroyed"]
+    assert certificate["contact"] == str(jane.id)
 
 
 def test_a_copy_of_what_was_stored_cannot_be_opened(jane: Contact) -> None:
