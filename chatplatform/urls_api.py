@@ -19,7 +19,11 @@ urlpatterns = [
     path("", include("tenants.api.urls")),
     path("", include("billing.api.urls")),
     path("schema", SpectacularAPIView.as_view(**schema), name="schema"),
-    path("docs", SpectacularSwaggerSplitView.as_view(url_name="api:schema", **schema), name="docs"),
+    path(
+        "docs",
+        SpectacularSwaggerSplitView.as_view(template_name="api/docs.html", url_name="api:schema", **schema),
+        name="docs",
+    ),
 ]
 probes = [
     path(".well-known/jwks.json", jwks),

@@ -129,6 +129,7 @@ def test_the_docs_page_comes_with_its_own_scripts(live: Live) -> None:
     page = httpx2.get(f"{live.api}/docs", headers={"Accept": "text/html"})
     assert page.status_code == 200
     assert "text/html" in page.headers["Content-Type"]
+    assert "<style" not in page.text and "style=" not in page.text, "the policy takes files alone"
     for address in re.findall(r'(?:src|href)="([^"]+)"', page.text):
         assert not address.startswith(("http", "//")), "nothing from elsewhere"
         if address.startswith("/"):
