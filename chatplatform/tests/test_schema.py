@@ -84,6 +84,17 @@ def test_operations_have_names_of_their_own(schema: dict[str, Any]) -> None:
     assert len(names) == len(set(names))
 
 
+def test_examples_are_as_it_says(schema: dict[str, Any]) -> None:
+    found = 0
+    for item in schema["paths"].values():
+        for verb in set(item) & VERBS:
+            body = item[verb].get("requestBody", {}).get("content", {}).get("application/json", {})
+            for example in body.get("examples", {}).values():
+                fits(example["value"], resolved(schema, body["schema"]))
+                found += 1
+    assert found >= 6
+
+
 def test_every_call_says_what_it_does_what_it_needs_and_how_it_fails(schema: dict[str, Any]) -> None:
     for path, item in schema["paths"].items():
         for verb in set(item) & VERBS:

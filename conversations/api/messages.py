@@ -66,6 +66,7 @@ class Messages(AsyncApiView):
     @extend_schema(
         operation_id="send_message",
         request=serializers.NewMessage,
+        examples=serializers.MESSAGES,
         responses={(200, "application/json"): serializers.TurnShape, **EVENT_STREAM},
     )
     async def post(self, request: Request, conversation_id: UUID) -> HttpResponseBase:

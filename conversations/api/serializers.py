@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from drf_spectacular.utils import OpenApiExample
 from rest_framework import serializers
 
 from chatplatform.api.fields import Flag, Identifier, Line, Names, Number, Object, Text, Whole
@@ -12,6 +13,20 @@ from conversations.vocabulary import ConversationStatus, Rating, ReplyStatus, Ro
 from tenants.api.serializers import EndUser
 
 EVENTS = ["accepted", "delta", "reset", "tool", "completed", "failed", "cancelled"]
+ID = "01968d1c-7c1e-7cc3-8f0a-3b1f0b6a2d11"
+CONVERSATIONS = [
+    OpenApiExample("As the tenant is configured", value={}, request_only=True),
+    OpenApiExample(
+        "With an end user of yours",
+        value={"end_user": {"external_id": "u-1042", "name": "Ada"}, "metadata": {"order": "A-7"}},
+        request_only=True,
+    ),
+]
+MESSAGES = [
+    OpenApiExample("Wait for the reply", value={"content": "Where is my order?"}, request_only=True),
+    OpenApiExample("Stream it", value={"content": "Where is my order?", "stream": True}, request_only=True),
+]
+TICKETS = [OpenApiExample("For a page of yours", value={"conversation_id": ID}, request_only=True)]
 
 
 class NewConversation(serializers.Serializer[Any]):
@@ -57,7 +72,7 @@ class EventShape(serializers.Serializer[Any]):
 
     event = serializers.ChoiceField(choices=EVENTS)
     id = serializers.CharField(help_text="The cursor, for `Last-Event-ID`")
-    data = serializers.CharField(help_text="JSON")  # type: ignore[assignment]
+    data: Any = serializers.CharField(help_text="JSON")
 
 
 class TokenUsageShape(serializers.Serializer[Any]):

@@ -47,6 +47,7 @@ class Conversations(ChatView):
     @extend_schema(
         operation_id="begin_conversation",
         request=serializers.NewConversation,
+        examples=serializers.CONVERSATIONS,
         responses={201: serializers.ConversationShape},
     )
     def post(self, request: Request) -> Response:
@@ -160,6 +161,7 @@ class Tickets(ChatView):
     @extend_schema(
         operation_id="issue_ws_ticket",
         request=serializers.NewTicket,
+        examples=serializers.TICKETS,
         responses={201: serializers.TicketShape},
     )
     def post(self, request: Request) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -129,11 +130,33 @@ def test_an_end_user_sees_its_own_talks_and_chooses_nothing(live: Live, acme_api
     assert ada.post(f"{path}/resolve").status_code == 403
 
 
+NOTHING = uuid4()
 CLOSED = [
     ("POST", "/tokens"), ("POST", "/tenants"), ("GET", "/tenants/acme"), ("GET", "/tenants/acme/usage"),
     ("GET", "/tenants/acme/config"), ("PATCH", "/tenants/acme/config"), ("GET", "/tenants/acme/api-keys"),
+    ("GET", "/tenants/acme/api-keys/x"), ("DELETE", "/tenants/acme/api-keys/x"),
+    ("POST", "/tenants/acme/api-keys/x/rotate"), ("DELETE", "/tenants/acme/contacts/ada"),
     ("GET", "/tenants/acme/token-issuers"), ("POST", "/tenants/acme/token-issuers"),
+    ("GET", f"/tenants/acme/token-issuers/{NOTHING}"), ("DELETE", f"/tenants/acme/token-issuers/{NOTHING}"),
+    ("GET", "/usage/daily"), ("GET", "/invoices"), ("GET", f"/invoices/{NOTHING}"),
 ]  # fmt: skip
+
+
+def test_whatever_is_not_for_end_users_is_tried(live: Live) -> None:
+    document = httpx2.get(f"{live.api}/schema", headers={"Accept": "application/vnd.oai.openapi+json"}).json()
+    closed = {
+        call["operationId"]: (method.upper(), path)
+        for path, calls in document["paths"].items()
+        for method, call in calls.items()
+        if "for end users" not in call["description"]
+    }
+    tried = [
+        (method, re.compile(re.sub(r"\\{\w+\\}", "[^/]+", re.escape(path))))
+        for method, path in closed.values()
+    ]
+    for method, pattern in tried:
+        assert any(pattern.fullmatch(f"/api/v1{path}") for verb, path in CLOSED if verb == method), pattern
+    assert len(tried) == len(CLOSED)
 
 
 @pytest.mark.parametrize(("method", "path"), CLOSED)

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.utils import OpenApiExample, extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -95,7 +95,14 @@ class Tokens(ApiView):
     required_scope = Scope.CHAT
     idempotent = False  # nothing that could be used is kept, so there is no answer to repeat
 
-    @extend_schema(operation_id="issue_token", request=NewToken, responses={201: TokenShape})
+    @extend_schema(
+        operation_id="issue_token",
+        request=NewToken,
+        responses={201: TokenShape},
+        examples=[
+            OpenApiExample("For an hour", value={"end_user": {"external_id": "u-1042"}}, request_only=True)
+        ],
+    )
     def post(self, request: Request) -> Response:
         """Make a token for one end user's browser or app; it is shown once."""
         wanted = NewToken(data=request.data)

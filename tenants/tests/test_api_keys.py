@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
 import httpx2
 import pytest
+from django.urls import get_resolver, resolve
 from django.utils import timezone
 
 from chatplatform import tenancy
@@ -17,6 +18,7 @@ from chatplatform.api.problem import Code, Problem
 from chatplatform.testing import cast
 from chatplatform.testing.clients import Caller
 from chatplatform.testing.live import Live
+from tenants.api.base import ScopedView
 from tenants.auth import authentication
 from tenants.models import ApiKey, Tenant
 from tenants.selectors import TenantState
@@ -165,8 +167,14 @@ CALLS: dict[str, list[tuple[str, str]]] = {
         ("POST", f"/conversations/{NOBODY}/escalate"),
         ("POST", "/ws-tickets"),
         ("POST", "/tokens"),
+        ("GET", "/tenants/acme"),
     ],
-    Scope.BILLING_READ: [("GET", "/tenants/acme/usage")],
+    Scope.BILLING_READ: [
+        ("GET", "/tenants/acme/usage"),
+        ("GET", "/usage/daily"),
+        ("GET", "/invoices"),
+        ("GET", f"/invoices/{NOBODY}"),
+    ],
     Scope.CONFIG: [
         ("GET", "/tenants/acme/config"),
         ("PATCH", "/tenants/acme/config"),
@@ -178,6 +186,7 @@ CALLS: dict[str, list[tuple[str, str]]] = {
         ("GET", "/tenants/acme/api-keys/nosuchkey123"),
         ("DELETE", "/tenants/acme/api-keys/nosuchkey123"),
         ("POST", "/tenants/acme/api-keys/nosuchkey123/rotate"),
+        ("DELETE", "/tenants/acme/contacts/nobody"),
     ],
     Scope.PLATFORM: [("POST", "/tenants")],
 }
@@ -210,8 +219,21 @@ def test_a_platform_key_opens_all_calls(staff_api: Caller, needed: str, method: 
     assert answer.status_code not in (401, 403), answer.text
 
 
-def test_a_tenants_status_is_open_to_any_key_that_chats(callers: dict[str, Caller]) -> None:
-    assert callers[Scope.CHAT].get("/tenants/acme").status_code == 200
+def test_every_call_of_the_api_is_in_the_table_with_its_scope() -> None:
+    def views(patterns: Any) -> Iterator[Any]:
+        for one in patterns:
+            yield from views(one.url_patterns) if hasattr(one, "url_patterns") else [view_of(one.callback)]
+
+    def view_of(callback: Any) -> Any:
+        return getattr(callback, "cls", object)
+
+    found = {
+        (view.required_scope, method.upper(), view)
+        for view in views(get_resolver().url_patterns)
+        for method in ("get", "post", "put", "patch", "delete")
+        if issubclass(view, ScopedView) and hasattr(view, method)
+    }
+    assert {(scope, method, view_of(resolve(f"/api/v1{path}").func)) for scope, method, path in ALL} == found
 
 
 def test_keys_of_two_tenants_are_separate_credentials(live: Live) -> None:
