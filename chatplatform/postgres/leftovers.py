@@ -16,18 +16,18 @@ from psycopg import errors, sql
 from chatplatform.postgres.roles import ADMIN
 
 LOCK_WITHIN = "2s"  # whoever wants the table waits behind us
-# Rows that a transaction from before might still see would be written again.
-OTHERS_FROM_BEFORE = """
+# Rows that somebody's transaction might still see, because it is older than their end, would be written again.
+OLDER = """
 SELECT count(*) FROM (
     SELECT backend_xmin AS oldest FROM pg_stat_activity WHERE pid <> pg_backend_pid()
     UNION ALL SELECT xmin FROM pg_replication_slots
     UNION ALL SELECT transaction FROM pg_prepared_xacts
-) AS others WHERE age(oldest) > age(%s::xid)
+) AS others WHERE age(oldest) >= (SELECT min(age(deleting::xid)) FROM unnest(%s::text[]) AS deleting)
 """
 
 
 class NotNow(Exception):
-    """Somebody uses the table, or a transaction from before goes on: to be tried again later."""
+    """Somebody uses the table, or an older transaction goes on: to be tried again later."""
 
 
 @contextmanager
@@ -39,12 +39,13 @@ def _admin() -> Iterator[psycopg.Connection]:
         yield connection
 
 
-def rewrite(schema: str, table: str) -> None:
-    """Write a table anew, without what was deleted. Nobody can use it meanwhile: for small ones. Raises NotNow."""
+def rewrite(schema: str, table: str, deleting: list[str]) -> None:
+    """Write a table anew, without what these transactions (their ids) have deleted from it. For small tables, as nobody
+    can use them meanwhile. Raises NotNow.
+    """
     with _admin() as admin:
-        [now] = admin.execute("SELECT pg_current_xact_id()::xid::text").fetchone() or ("0",)
-        if admin.execute(OTHERS_FROM_BEFORE, [now]).fetchone() != (0,):
-            raise NotNow("a transaction from before goes on")
+        if admin.execute(OLDER, [deleting]).fetchone() != (0,):
+            raise NotNow("an older transaction goes on")
         admin.execute(f"SET lock_timeout = '{LOCK_WITHIN}'")
         name = sql.Identifier(schema, table)
         before = _file(admin, name)

@@ -1,5 +1,6 @@
-"""`python -m conversations.tests.look_around SLUG KEY CONVERSATION WORD QUESTION`: what an installation shows of a
-tenant, as JSON: to an API key, to staff who search for a word, and to a question put to its knowledge.
+"""`python -m conversations.tests.look_around ARCHIVE SLUG CONVERSATION WORD QUESTION`: sets an installation up, makes a
+tenant out of the archive, and prints what is shown of it, as JSON: to an API key, to staff who search for a word, and
+to a question put to its knowledge.
 """
 
 from __future__ import annotations
@@ -11,16 +12,21 @@ from typing import Any
 import django
 
 
-def main(slug: str, key: str, conversation: str, word: str, question: str) -> dict[str, Any]:
+def main(archive: str, slug: str, conversation: str, word: str, question: str) -> dict[str, Any]:
     from django.test import Client
 
     from chatplatform import tenancy
     from chatplatform.testing import cast
+    from chatplatform.testing.commands import result_of
     from conversations.rag.retrieval import find
     from conversations.services import embedding
     from tenants.tests.console import Console, person
 
-    headers: Any = {"authorization": f"Bearer {key}"}
+    result_of("migrate_tenants")
+    result_of("import_tenant", archive, "--slug", slug)
+    headers: Any = {
+        "authorization": f"Bearer {result_of('create_api_key', slug, '--scope', 'chat')['api_key']}"
+    }
     messages = Client(headers=headers).get(f"/api/v1/conversations/{conversation}/messages")
     staff = Console(person("looking", superuser=True))
     with tenancy.in_tenant(cast.state(slug).ref):

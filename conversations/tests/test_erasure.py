@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
+import psycopg
 import pytest
 from django.conf import settings
 from django.db import connection
@@ -194,6 +195,7 @@ def keys_with(parts: list[bytes]) -> list[str]:
 def places(parts: list[bytes]) -> list[str]:
     with admin_connection() as admin:
         admin.execute("CHECKPOINT")
+    Redis.from_url(settings.EVENT_LOG_URL).save()  # its own dump is among the files then
     dump = ["a dump"] if holds(dumped(), parts) else []
     return [*dump, *files_with(parts), *keys_with(parts)]
 
@@ -248,12 +250,17 @@ def test_after_a_real_chat_the_words_are_nowhere_and_cannot_be_opened(
     assert not holds(dumped("pg_dump", *kept_apart), [key.hex().encode()])
     assert all(place.startswith("cp:") for place in places(forms(canary)))  # event logs
 
+    older = psycopg.connect(locations(settings.DATA_DIR).database_admin_url)
+    older.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+    older.execute("SELECT 1")
     answer = acme_api.http.delete(f"/tenants/acme/contacts/{name}")
     assert answer.status_code == 200, answer.text
     assert certificates.is_genuine(answer.json()) and answer.json()["removed"]["conversations"] == 2
     assert acme_api.get(f"/conversations/{one}").status_code == 404
     assert acme_api.http.delete(f"/tenants/acme/contacts/{name}").status_code == 404
     assert places(forms(canary)) == []
+    assert not cleared() and files_with(traces(key)), "an older transaction might still look"
+    older.close()
     until(cleared, "PostgreSQL lets go of the key")
     assert files_with(traces(key)) == [] and not holds(dumped(), [key.hex().encode()])
 

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
@@ -15,7 +15,7 @@ from django.conf import settings
 
 from chatplatform import embedded, tenancy
 from chatplatform.testing import cast
-from chatplatform.testing.commands import operate
+from chatplatform.testing.commands import result_of
 from conversations.models import Conversation, Message
 from conversations.services import conversations, knowledge
 from conversations.vocabulary import Role
@@ -24,7 +24,6 @@ from tenants.services.contacts import contact_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.processes]
 SAID = "Do wombats fly, Jürgen?"
-Run = Callable[..., str]
 
 
 @pytest.fixture
@@ -43,36 +42,29 @@ def moving(committed: None) -> Iterator[Conversation]:
 
 
 @pytest.fixture
-def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
-    """Runs Python with these arguments in another installation; what it prints."""
+def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The DATA_DIR of another installation, whose servers run."""
     directory = tmp_path_factory.mktemp("elsewhere")
-    environment = {**os.environ, "DATA_DIR": str(directory)}
-
-    def run(*arguments: str) -> str:
-        command = [sys.executable, *arguments]
-        done = subprocess.run(
-            command, env=environment, cwd=settings.BASE_DIR, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stderr[-2000:]
-        return done.stdout
-
     with embedded.ensure(directory):
-        run("manage.py", "migrate_tenants")
-        yield run
-        key = Path("secrets", "master_key")
-        assert (directory / key).read_text() != (settings.DATA_DIR / key).read_text()
+        yield directory
 
 
-def test_a_tenant_lives_on_elsewhere(moving: Conversation, elsewhere: Run, tmp_path: Path) -> None:
+def test_a_tenant_lives_on_elsewhere(moving: Conversation, elsewhere: Path, tmp_path: Path) -> None:
     archive = tmp_path / "moving.zip"
-    done = operate("export_tenant", moving.slug, str(archive))  # type: ignore[attr-defined]
-    assert done.returncode == 0, done.stderr
-    elsewhere("manage.py", "import_tenant", str(archive), "--slug", "moved")
-    key = json.loads(elsewhere("manage.py", "create_api_key", "moved", "--scope", "chat", "--json"))[
-        "api_key"
-    ]
-    looked = elsewhere("-m", "conversations.tests.look_around", "moved", key, str(moving.id), "JÜRGEN", SAID)
-    seen = json.loads(looked)
+    result_of("export_tenant", moving.slug, str(archive))  # type: ignore[attr-defined]
+    command = [sys.executable, "-m", "conversations.tests.look_around"]
+    done = subprocess.run(
+        [*command, str(archive), "moved", str(moving.id), "JÜRGEN", SAID],
+        env={**os.environ, "DATA_DIR": str(elsewhere), "DJANGO_SETTINGS_MODULE": "chatplatform.settings"},
+        cwd=settings.BASE_DIR,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    seen = json.loads(done.stdout)
     assert seen["messages"] == [SAID] and SAID in seen["console"]
     assert seen["found"] and not seen["not_found"]
     assert "Wombats dig burrows" in seen["passages"][0]
+    key = Path("secrets", "master_key")
+    assert (elsewhere / key).read_text() != (settings.DATA_DIR / key).read_text()

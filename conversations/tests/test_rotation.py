@@ -50,14 +50,14 @@ class Load:
         self.running[name] = self.pool.submit(go_on)
 
     def goes_on(self) -> None:
-        """Wait until every client has had two more turns, both of them whole. Raises what a client has met."""
+        """Wait until every client has ended two more turns, one of them begun after this. Raises what one has met."""
         before = Counter(self.done)
 
         def have_all() -> bool:
             for one in self.running.values():
                 if one.done():
                     one.result()
-            return all(self.done[name] > before[name] + 2 for name in self.running)
+            return all(self.done[name] >= before[name] + 2 for name in self.running)
 
         until(have_all, "all clients go on")
 

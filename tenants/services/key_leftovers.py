@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Collection
+from uuid import UUID
+
 import structlog
-from django.db import transaction
+from django.db.models.expressions import RawSQL
 
 from chatplatform import tenancy
 from chatplatform.postgres import leftovers
 from tenants.models import DataKey, DeletedKeys, Tenant
 
 log = structlog.get_logger("tenants.key_leftovers")
+BY = RawSQL("xmin::text", [])  # what a row was written by
 
 
 def note() -> None:
@@ -21,24 +26,28 @@ def note() -> None:
 
 def clear() -> int:
     """Have PostgreSQL let go of what was noted; how many tenants' keys. What cannot be done now is left noted."""
+    noted: dict[UUID, dict[UUID, str]] = defaultdict(
+        dict
+    )  # by tenant: the notes, and the transaction of each
     with tenancy.in_platform():
-        noted = list(DeletedKeys.objects.values_list("id", "tenant"))
-        schemas = dict(Tenant.objects.filter(id__in={id for _, id in noted}).values_list("id", "schema_name"))
-    cleared = {tenant for tenant in {id for _, id in noted} if _rewritten(schemas.get(tenant))}
+        for id, tenant, by in DeletedKeys.objects.annotate(by=BY).values_list("id", "tenant", "by"):
+            noted[tenant][id] = by
+        schemas = dict(Tenant.objects.filter(id__in=noted).values_list("id", "schema_name"))
+    cleared = [tenant for tenant in noted if _rewritten(schemas.get(tenant), noted[tenant].values())]
     if not cleared:
         return 0
     if not leftovers.leave_wal_behind():
         log.info("wal_left_to_postgres")
-    with tenancy.in_platform(), transaction.atomic():
-        DeletedKeys.objects.filter(id__in=[id for id, tenant in noted if tenant in cleared]).delete()
+    with tenancy.in_platform():
+        DeletedKeys.objects.filter(id__in=[id for tenant in cleared for id in noted[tenant]]).delete()
     return len(cleared)
 
 
-def _rewritten(schema: str | None) -> bool:
+def _rewritten(schema: str | None, deleting: Collection[str]) -> bool:
     if schema is None:
         return True  # the tenant is gone, with its files
     try:
-        leftovers.rewrite(schema, DataKey._meta.db_table)
+        leftovers.rewrite(schema, DataKey._meta.db_table, list(deleting))
     except leftovers.NotNow as reason:
         log.info("deleted_keys_wait", schema=schema, why=str(reason))
         return False

@@ -62,7 +62,7 @@ def _follow(master: str, tenant: TenantRef | None, say: Told) -> bool:
         return False
     if wrong := row.master != master:
         keyring.replace(owner)
-    _bring_to_its_end(tenant, say)
+    _bring_to_its_end(tenant, say, reseal=tenant is None)  # tenants' texts are sealed by their data keys
     return wrong
 
 
@@ -74,18 +74,19 @@ def rotate_tenant(tenant: TenantRef | None, say: Told) -> dict[str, int]:
     owner = tenant.id if tenant else PLATFORM
     if not _left(tenant):
         keyring.replace(owner)
-    done = _bring_to_its_end(tenant, say)
+    done = _bring_to_its_end(tenant, say, reseal=True)
     with tenancy.in_platform(), transaction.atomic():
         audit.record(AuditAction.DATA_KEYS_ROTATED, owner, tenant=owner, done=done)
     return done
 
 
-def _bring_to_its_end(tenant: TenantRef | None, say: Told) -> dict[str, int]:
+def _bring_to_its_end(tenant: TenantRef | None, say: Told, *, reseal: bool) -> dict[str, int]:
     """Wrap under the key that wraps now what others wrapped, seal what is to be sealed, and remove old keys."""
     owner = tenant.id if tenant else PLATFORM
     done = {"data_keys": _wrap_all(tenant, say) if tenant else 0}
-    with _inside(tenant):
-        done["texts"] = sum(_reseal(field, bool(tenant), say) for field in _sealed_fields(tenant))
+    if reseal:
+        with _inside(tenant):
+            done["texts"] = sum(_reseal(field, bool(tenant), say) for field in _sealed_fields(tenant))
     with tenancy.in_platform(), transaction.atomic():
         old = TenantKey.objects.filter(tenant=owner, current=False)
         if not _left(tenant):
