@@ -5,11 +5,12 @@ from __future__ import annotations
 import io
 import json
 import secrets
+from contextlib import suppress
 from pathlib import Path
 
 from django.apps import apps
 from django.conf import settings
-from django.core.management import call_command, get_commands
+from django.core.management import CommandError, call_command, get_commands
 
 from chatplatform import tenancy
 from chatplatform.management.run_file import RunFile
@@ -61,15 +62,18 @@ def _tenant() -> Tenant:
 
 
 def _ingest_handbook(tenant: Tenant) -> None:
-    """Fewer documents than pages: it is the first time, or the first time was cut short."""
+    """Fewer good documents than pages: it is the first time, or that was cut short. The platform starts without them
+    too: their embeddings may have no price, or their provider may be away. What failed is told on stderr."""
     pages = len(list(HANDBOOK.glob("*.md")))
     if not pages or INGEST not in get_commands():
         return
     with tenancy.in_tenant(tenant.ref):
-        stored = apps.get_model("conversations", "Document")._default_manager.count()
+        documents = apps.get_model("conversations", "Document")._default_manager
+        stored = documents.filter(status="ready").count()
     if stored < pages:
         # stdout belongs to the result of the command that called this.
-        call_command(INGEST, SLUG, str(HANDBOOK), stdout=io.StringIO())
+        with suppress(CommandError):
+            call_command(INGEST, SLUG, str(HANDBOOK), stdout=io.StringIO())
 
 
 def _is_usable(key: str) -> bool:

@@ -90,8 +90,9 @@ async def prepare(
     )
     last_resort = LOCAL if settings.degrade_to_local and LOCAL not in models else None
     may_spend = allowance(state, attempts.account(reply), prices, held)
-    using, found = embedding.of_turn(may_spend, made), Found()
+    found = Found()
     if knows and plans.allows(state, Feature.KNOWLEDGE):
+        using = embedding.of_turn(may_spend, made)
         found = await jobs.in_thread(find, said[-1].content, limit=PASSAGES, using=using)
     prompt = build(conversation.system_prompt or settings.system_prompt, state.name, said, found.nearest)
     request = CompletionRequest(
