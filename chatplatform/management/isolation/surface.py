@@ -55,9 +55,13 @@ def sockets() -> list[str]:
 
 
 def tasks(app: Celery) -> dict[str, Any]:
-    """Every task but Celery's own."""
+    """Every task but Celery's own, and those that tests have made in this process."""
     app.loader.import_default_modules()
-    return {name: task for name, task in sorted(app.tasks.items()) if not name.startswith("celery.")}
+    return {
+        name: task
+        for name, task in sorted(app.tasks.items())
+        if not name.startswith("celery.") and ".tests." not in task.__module__
+    }
 
 
 def commands() -> list[str]:
