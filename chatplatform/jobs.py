@@ -24,6 +24,7 @@ import structlog
 import uvloop
 from celery import Task, current_app
 from celery.utils import uuid
+from django.core.exceptions import SynchronousOnlyOperation
 from django.db import connections, transaction
 from kombu import pools
 
@@ -239,8 +240,31 @@ def run_in_loop(work: Coroutine[Any, Any, T]) -> T:
 
 
 async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run blocking database work in one of a few threads, in the caller's context."""
+    """Run blocking database work in one of a few threads, in the caller's context; right here if no loop runs here."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return function(*args, **kwargs)
     return await _run_in(_executor("database", DATABASE_THREADS), function, *args, **kwargs)
+
+
+async def here_or_in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run what hardly ever needs the database right here; if it does, Django refuses, and it is run in a thread."""
+    try:
+        return function(*args, **kwargs)
+    except SynchronousOnlyOperation:
+        return await in_thread(function, *args, **kwargs)
+
+
+def at_once(work: Coroutine[Any, Any, T]) -> T:
+    """The result of asynchronous work that asks the database, in a thread where no loop runs: there nothing waits."""
+    try:
+        work.send(None)
+    except StopIteration as ended:
+        result: T = ended.value
+        return result
+    work.close()
+    raise RuntimeError("It waits for something else.")
 
 
 async def in_urgent_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

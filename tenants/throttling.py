@@ -21,7 +21,7 @@ from redis.retry import Retry
 
 from chatplatform.api.problem import Code, Problem
 from chatplatform.observability.metrics import RATE_LIMITED, RATE_LIMITER, RATE_UNCHECKED
-from chatplatform.ratelimit import Decision, Limiter, Refusal, Standing, Unavailable, Unit
+from chatplatform.ratelimit import Decision, Level, Limiter, Refusal, Standing, Unavailable, Unit
 from chatplatform.ratelimit.limiter import MINUTE
 from chatplatform.resilience.availability import Availability
 from tenants import limits
@@ -62,9 +62,17 @@ def correct(state: TenantState, call: UUID, tokens: int) -> None:
 
     Too late, or for a call that was not counted, it changes nothing.
     """
-    counted = [level for level in limits.levels(state) if level.tokens is not None]
-    if counted:
+    if counted := _counting_tokens(state):
         _ask(lambda limiter: limiter.correct(counted, limits.call_key(state.ref, call), tokens))
+
+
+def counts_tokens(state: TenantState) -> bool:
+    """Whether there is anything for `correct` to do."""
+    return bool(_counting_tokens(state))
+
+
+def _counting_tokens(state: TenantState) -> list[Level]:
+    return [level for level in limits.levels(state) if level.tokens is not None]
 
 
 def remaining(state: TenantState) -> int | None:

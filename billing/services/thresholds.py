@@ -49,15 +49,18 @@ class Reached:
 
 def note(day: date, limits: Limits, settled: Settled) -> None:
     """Tell of every threshold that was reached by what was settled now, and that nobody was told of. Never fails."""
-    for reached in _reached(day, limits, settled):
-        if _knows(reached):
-            continue
+    for reached in untold(day, limits, settled):
         try:
             tell_once(reached)
         except Exception:  # the reply is settled; the next one comes by here again
             log.exception("threshold_not_told", limit=str(reached.limit), percent=reached.percent)
             continue
         _remember(reached)
+
+
+def untold(day: date, limits: Limits, settled: Settled) -> list[Reached]:
+    """The thresholds that are reached, as far as this process does not know them for told. Touches no database."""
+    return [reached for reached in _reached(day, limits, settled) if not _knows(reached)]
 
 
 def note_refusal(limit: BudgetLimit, day: date, spent: Decimal | int, of: Decimal | int) -> None:

@@ -9,6 +9,7 @@ or a raw RESET included), and role and path are set together, in one statement, 
 
 from __future__ import annotations
 
+import asyncio
 import select
 from collections.abc import Mapping
 from functools import lru_cache
@@ -27,10 +28,11 @@ from psycopg_pool import ConnectionPool
 from chatplatform import tenancy
 from chatplatform.postgres import names
 from chatplatform.postgres.at_commit import write_pending
-from chatplatform.postgres.prepared import Row, Statement, ask, of_connection
+from chatplatform.postgres.lines import Fence, Lines, of_this_loop
+from chatplatform.postgres.prepared import Row, Statement, ask, of_connection, reported_path
 from chatplatform.tenancy import Scope, View
 
-REPORTS_SEARCH_PATH = 180000
+LINES = 8  # at most, for an event loop; half of its process's connections where these are few
 
 
 @lru_cache(4096)
@@ -179,16 +181,9 @@ class DatabaseWrapper(django_tenants_backend.DatabaseWrapper):  # type: ignore[m
         role, path = self.wanted(tenancy.current_scope())
         if connection.pgconn.transaction_status == TransactionStatus.INERROR:
             return  # only a rollback can follow, and the server accepts nothing else
-        if self._reported_path(connection) == path:
+        if reported_path(connection.pgconn) == path:
             return
         ask(connection.pgconn, _switch(role, path))
-
-    @staticmethod
-    def _reported_path(connection: Any) -> str | None:
-        if connection.pgconn.server_version < REPORTS_SEARCH_PATH:
-            return None  # cannot know, so set it every time
-        value = connection.pgconn.parameter_status(b"search_path")
-        return value.decode() if value else None
 
     def _cursor(self, name: str | None = None) -> Any:
         tenancy.current_scope()  # refuse before a connection is even opened
@@ -217,6 +212,31 @@ class DatabaseWrapper(django_tenants_backend.DatabaseWrapper):  # type: ignore[m
             if self.queries_logged:
                 self.queries_log.append({"sql": statement.text, "time": "0"})
             return of_connection(self.connection).run(statement, values, self.wanted(scope)[1])
+
+    async def ask(self, statement: Statement, values: Mapping[str, Any]) -> list[Row]:
+        """As `run`, from an event loop, over one of its lines.
+
+        Where none runs there is nothing to wait for: this thread's connection is asked, within its transaction.
+        """
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return self.run(statement, values)
+        role, path = self.wanted(tenancy.current_scope())
+        lines = of_this_loop(self.alias, self._lines)
+        if self.queries_logged:
+            self.queries_log.append({"sql": statement.text, "time": "0"})
+        with self.wrap_database_errors:
+            return await lines.run(statement, values, Fence(path, _switch(role, path)))
+
+    def _lines(self) -> Lines:
+        parameters, options = self.get_connection_params(), self.settings_dict["OPTIONS"]
+        del parameters["cursor_factory"]
+        most: int = options["pool"]["max_size"]
+        lines = max(1, min(LINES, most // 2))
+        if self.pool:  # for the two to be no more together
+            self.pool.resize(options["pool"]["min_size"], max(1, most - lines))
+        return Lines(parameters, lines, options["pool"]["max_lifetime"])
 
     # Savepoints and constraints belong to the connection, not to a tenant; and rolling back must work in a
     # broken transaction.

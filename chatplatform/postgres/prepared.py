@@ -13,7 +13,7 @@ from itertools import count
 from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS, connections
-from psycopg import Connection, OperationalError
+from psycopg import BaseConnection, Connection, Error, OperationalError
 from psycopg.adapt import PyFormat, Transformer
 from psycopg.errors import FeatureNotSupported, InvalidSqlStatementName, error_from_result
 from psycopg.pq import ConnStatus, ExecStatus, TransactionStatus
@@ -24,6 +24,8 @@ MOST_KEPT = 100  # for each connection; one takes about 100 kB of its memory in 
 PLACEHOLDER = re.compile(r"%\((\w+)\)s|%%")
 # A migration has changed what it answers with; the connection was reset behind our back.
 OUTDATED = FeatureNotSupported, InvalidSqlStatementName
+GOOD = ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK
+REPORTS_SEARCH_PATH = 180000
 
 
 class Statement:
@@ -43,6 +45,12 @@ class Statement:
         rows: list[Row] = wrapper.run(self, values)
         return rows
 
+    async def ask(self, values: Mapping[str, Any], using: str = DEFAULT_DB_ALIAS) -> list[Row]:
+        """As `run`, from an event loop, in a transaction of its own."""
+        wrapper: Any = connections[using]
+        rows: list[Row] = await wrapper.ask(self, values)
+        return rows
+
     def _number(self, found: re.Match[str]) -> str:
         if (name := found[1]) is None:
             return "%"
@@ -51,54 +59,75 @@ class Statement:
         return f"${self.names.index(name) + 1}"
 
 
-class Prepared:
-    """What one connection has prepared. Used by whoever has the connection, one thread at a time."""
+class Kept:
+    """What one connection has prepared, and how it writes and reads values."""
 
-    def __init__(self, connection: Connection[Any]) -> None:
-        self._server = connection.pgconn
+    def __init__(self, connection: BaseConnection[Any]) -> None:
         self._values = Transformer(connection)
         # None for a statement that was seen once on its path: only one that comes again is worth preparing.
-        self._kept: OrderedDict[tuple[Statement, str], bytes | None] = OrderedDict()
+        self._names: OrderedDict[tuple[Statement, str], bytes | None] = OrderedDict()
         self._numbers = count()
+
+    def sent(self, statement: Statement, values: Mapping[str, Any]) -> Any:
+        """The values as they are sent."""
+        given = [values[name] for name in statement.names]
+        return self._values.dump_sequence(given, [PyFormat.TEXT] * len(given))
+
+    def rows(self, answer: PGresult) -> list[Row]:
+        """The rows of an answer."""
+        self._values.set_pgresult(answer)
+        return self._values.load_rows(0, answer.ntuples, tuple)
+
+    def name(self, statement: Statement, path: str) -> tuple[bytes | None, bool, bytes | None]:
+        """Under which name it is prepared, if it is to be; whether that is still to be done; which other one is to be
+        dropped for good."""
+        key = statement, path
+        if key not in self._names:
+            self._names[key] = None
+            return None, False, self._names.popitem(last=False)[1] if len(self._names) > MOST_KEPT else None
+        self._names.move_to_end(key)
+        if name := self._names[key]:
+            return name, False, None
+        name = self._names[key] = b"kept_%d" % next(self._numbers)
+        return name, True, None
+
+    def forget(self, statement: Statement, path: str) -> None:
+        """It is not prepared any more."""
+        self._names.pop((statement, path), None)
+
+
+class Prepared:
+    """Runs statements on a connection of Django's. Used by whoever has the connection, one thread at a time."""
+
+    def __init__(self, connection: Connection[Any]) -> None:
+        self._server, self._kept = connection.pgconn, Kept(connection)
 
     def run(self, statement: Statement, values: Mapping[str, Any], path: str) -> list[Row]:
         """The rows that a statement answers with, run on this search_path. Raises psycopg's errors."""
         try:
             return self._run(statement, values, path)
         except OUTDATED:
-            self._kept.pop((statement, path), None)
+            self._kept.forget(statement, path)
             if self._server.transaction_status != TransactionStatus.IDLE:
                 raise
             return self._run(statement, values, path)
 
     def _run(self, statement: Statement, values: Mapping[str, Any], path: str) -> list[Row]:
-        given = [values[name] for name in statement.names]
-        sent: Any = self._values.dump_sequence(given, [PyFormat.TEXT] * len(given))
-        if name := self._name(statement, path):
-            answer = checked(self._server, self._server.exec_prepared(name, sent))
-        else:
-            answer = checked(self._server, self._server.exec_params(statement.sent, sent))
-        self._values.set_pgresult(answer)
-        return self._values.load_rows(0, answer.ntuples, tuple)
+        server, sent = self._server, self._kept.sent(statement, values)
+        name, new, dropped = self._kept.name(statement, path)
+        if dropped:
+            ask(server, b"DEALLOCATE " + dropped)
+        if name and new:
+            self._prepare(name, statement, path)
+        answer = server.exec_prepared(name, sent) if name else server.exec_params(statement.sent, sent)
+        return self._kept.rows(checked(server, answer))
 
-    def _name(self, statement: Statement, path: str) -> bytes | None:
-        """Under which name it is prepared, if it is."""
-        key = statement, path
-        if key not in self._kept:
-            self._kept[key] = None
-            if len(self._kept) > MOST_KEPT:
-                self._forget(self._kept.popitem(last=False)[1])
-            return None
-        self._kept.move_to_end(key)
-        if self._kept[key] is None:
-            name = b"kept_%d" % next(self._numbers)
+    def _prepare(self, name: bytes, statement: Statement, path: str) -> None:
+        try:
             checked(self._server, self._server.prepare(name, statement.sent))
-            self._kept[key] = name
-        return self._kept[key]
-
-    def _forget(self, name: bytes | None) -> None:
-        if name is not None:
-            ask(self._server, b"DEALLOCATE " + name)
+        except Error:
+            self._kept.forget(statement, path)
+            raise
 
 
 def ask(server: PGconn, statement: bytes) -> PGresult:
@@ -108,11 +137,19 @@ def ask(server: PGconn, statement: bytes) -> PGresult:
 
 def checked(server: PGconn, answer: PGresult) -> PGresult:
     """The answer itself. Raises psycopg's error if it is one."""
-    if answer.status in (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK):
+    if answer.status in GOOD:
         return answer
     if server.status == ConnStatus.BAD:
         raise OperationalError(server.get_error_message())
     raise error_from_result(answer, encoding="utf-8")
+
+
+def reported_path(server: PGconn) -> str | None:
+    """The search_path that is on, if the server tells."""
+    if server.server_version < REPORTS_SEARCH_PATH:
+        return None  # cannot know, so set it every time
+    value = server.parameter_status(b"search_path")
+    return value.decode() if value else None
 
 
 def of_connection(connection: Any) -> Prepared:

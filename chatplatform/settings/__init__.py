@@ -89,7 +89,11 @@ DATABASE_ADMIN_URL = env.text(
     meaning="The login that migrates and makes schemas and roles",
 )
 EMBEDDED_POSTGRES = not DATABASE_URL
-DATABASE_POOL_SIZE = env.number("DATABASE_POOL_SIZE", 20, meaning="Connections one process keeps at most")
+DATABASE_POOL_SIZE = env.number(
+    "DATABASE_POOL_SIZE",
+    20,
+    meaning="Connections one process keeps at most; in a worker, up to 8 of them are its event loop's",
+)
 DATABASES = {
     "default": from_url(
         DATABASE_URL or _embedded.database_url,

@@ -73,9 +73,7 @@ async def prepare(
     left out of the chain: the reply does not need it, unless all before it fail.
     """
     until, tenant_id = deadline(), current_tenant().id
-    state = tenants.cached_state(tenant_id)
-    if state is None:
-        state = await jobs.in_thread(tenants.state, tenant_id)
+    state = await jobs.here_or_in_thread(tenants.state, tenant_id)
     if state.status != TenantStatus.ACTIVE:
         raise Problem(Code.TENANT_SUSPENDED)
     settings, conversation = state.configuration, reply.conversation

@@ -39,7 +39,7 @@ async def generate(reply_id: UUID) -> bool:
     False if this worker was stopped before the end: then the job must be sent again.
     """
     try:
-        begun = await jobs.in_thread(statements.begin, reply_id, leases.OWNER)
+        begun = await statements.begin(reply_id, leases.OWNER)
     except UnknownKey:  # its end user was erased just now
         begun = None
     if begun is None:
@@ -100,14 +100,14 @@ async def _settle(reply: Reply, outcome: Outcome) -> dict[str, Any] | None:
     """Write the end of the reply, also if PostgreSQL restarts just now: an answer was paid for only once."""
     for _ in range(SETTLE_TRIES):
         try:
-            return await jobs.in_thread(settlement.settle, reply, outcome)
+            return await settlement.settle(reply, outcome)
         except UnknownKey:  # the end user was erased: there is no reply that could be settled
             return None
         except DATABASE_GONE as error:
             log.warning("settlement_waits", reply=str(reply.pk), error=type(error).__name__)
             await asyncio.sleep(SETTLE_PAUSE)
     await _keep_calls(reply, outcome)  # which says what is lost, if it is
-    return await jobs.in_thread(settlement.settle, reply, outcome)
+    return await settlement.settle(reply, outcome)
 
 
 async def _keep_calls(reply: Reply, outcome: Outcome) -> None:

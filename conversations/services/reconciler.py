@@ -112,5 +112,5 @@ def _give_up(reply_id: UUID) -> None:
             error_detail=f"Given up after {reply.attempt} attempts.",
         )
         holds.book_lost(reply)
-        settlement.settle(reply, outcome)
+        jobs.at_once(settlement.settle(reply, outcome))
     announce_end(reply_id)

@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from billing import pricing
 from billing.services import budgets, thresholds
+from chatplatform import jobs
 from chatplatform.llm.types import ModelRef, Usage
 from chatplatform.tenancy import current_tenant
 from conversations import selectors
@@ -43,7 +44,7 @@ class Outcome:
     calls: list[ProviderCall] = field(default_factory=list)
 
 
-def settle(reply: Reply, outcome: Outcome) -> dict[str, Any] | None:
+async def settle(reply: Reply, outcome: Outcome) -> dict[str, Any] | None:
     """Write the end of a reply; its public shape, or None if a newer attempt has taken over (nothing is written).
 
     `reply` is as its attempt began; its shape is made of that and the outcome, without reading it again.
@@ -62,12 +63,15 @@ def settle(reply: Reply, outcome: Outcome) -> dict[str, Any] | None:
     ended.configuration = outcome.configuration
     ended.first_token_at, ended.completed_at = outcome.first_token_at, timezone.now()
     account = attempts.account(reply)
-    settled = statements.settle(ended, outcome.text, account, attempts.rows(account, outcome.calls))
+    settled = await statements.settle(ended, outcome.text, account, attempts.rows(account, outcome.calls))
     if settled is None:
         return None
-    state = tenants.state(current_tenant().id)
-    thresholds.note(account.day, budgets.limits_of(state), settled)
-    tokens = outcome.usage.input_tokens + outcome.usage.output_tokens
-    throttling.correct(state, reply.pk, tokens)
+    state = await jobs.here_or_in_thread(tenants.state, current_tenant().id)
+    limits = budgets.limits_of(state)
+    if thresholds.untold(account.day, limits, settled):
+        await jobs.in_thread(thresholds.note, account.day, limits, settled)
+    if throttling.counts_tokens(state):
+        tokens = outcome.usage.input_tokens + outcome.usage.output_tokens
+        await jobs.in_thread(throttling.correct, state, reply.pk, tokens)
     ended.message = Message(id=reply.pk, content=outcome.text)
     return selectors.reply_as_json(ended)

@@ -21,6 +21,7 @@ from billing.models import Hold
 from billing.services import budgets
 from billing.services.budgets import NOTHING, Account, Amount, Settled
 from billing.services.metering import Row
+from chatplatform import jobs
 from chatplatform.llm.tokens import answer_tokens
 from chatplatform.llm.types import ChatMessage, ModelRef
 from chatplatform.postgres.prepared import Statement
@@ -129,16 +130,18 @@ class Begun:
     held: Amount = NOTHING
 
 
-def begin(reply_id: UUID, holder: str) -> Begun | None:
+async def begin(reply_id: UUID, holder: str) -> Begun | None:
     """Take the lease on a reply of the current tenant and begin the next attempt.
 
     None if another worker holds a live lease, or nothing is left to do: then the caller leaves.
     """
     values = {"reply": reply_id, "holder": holder, "seconds": settings.LEASE_SECONDS}
-    rows = _rows(BEGIN, values)
-    if not rows:
-        return None
-    row = rows[0]
+    rows = await BEGIN.ask(values, _alias())
+    return await jobs.here_or_in_thread(_begun, reply_id, rows[0]) if rows else None
+
+
+def _begun(reply_id: UUID, row: Sequence[Any]) -> Begun:
+    """What the statement answers. The keys of texts may have to be looked up."""
     if row[OF_REPLY.index("attempt")] > 1:
         _keep_received(reply_id, row[OF_REPLY.index("attempt")])
     split = len(OF_REPLY) + len(OF_CONVERSATION)
@@ -168,7 +171,7 @@ def _keep_received(reply_id: UUID, attempt: int) -> None:
         hold.save(update_fields=["received_tokens"])
 
 
-def settle(reply: Reply, content: str, account: Account, entries: Sequence[Row] = ()) -> Settled | None:
+async def settle(reply: Reply, content: str, account: Account, entries: Sequence[Row] = ()) -> Settled | None:
     """Write the end of a reply as the instance has it, and book the calls that were made for it.
 
     None if a newer attempt has taken over, or it had ended.
@@ -176,8 +179,8 @@ def settle(reply: Reply, content: str, account: Account, entries: Sequence[Row] 
     values = _as_stored(reply, SETTLED)
     values |= {"message_id": reply.pk, "attempt": reply.attempt, "seconds": settings.LEASE_SECONDS}
     values |= budgets.settle_values(account, entries)
-    sealed = Message.sealed(content, reply.pk, account.contact)
-    rows = _rows(SETTLE, {**values, "content": sealed})
+    sealed = await jobs.here_or_in_thread(Message.sealed, content, reply.pk, account.contact)
+    rows = await SETTLE.ask({**values, "content": sealed}, _alias())
     return Settled(*rows[0][1:]) if rows else None
 
 

@@ -35,9 +35,11 @@ from conversations.services import (
     holds,
     lease_keeper,
     reconciler,
+    settlement,
     spending,
     statements,
 )
+from conversations.services.settlement import Outcome
 from conversations.tests.spending import (
     LONGEST,
     MODEL,
@@ -51,7 +53,8 @@ from conversations.tests.spending import (
     stored,
     total,
 )
-from tenants import selectors
+from conversations.vocabulary import ReplyStatus
+from tenants import keyring, selectors
 from tenants.models import Contact
 from tenants.selectors import TenantState
 
@@ -150,7 +153,7 @@ async def test_what_is_held_covers_the_call_whatever_was_said_before(
     for text in ("Where is my order?", "It was to come on Tuesday, and now it is Friday.\n" * 40, "So?"):
         [reply] = await accepted(say(conversation, text))
         [held] = await jobs.in_thread(lambda: list(Hold.objects.values_list("usd", "tokens", "taken_at")))
-        begun = await jobs.in_thread(statements.begin, reply, "somebody:1")
+        begun = await statements.begin(reply, "somebody:1")
         assert begun is not None and (begun.held.usd, begun.held.tokens) == held[:2]
         await jobs.in_thread(statements.hand_back, begun.reply, "")
         prices = pricing.current()
@@ -288,10 +291,23 @@ async def test_an_answer_without_an_end_is_not_waited_for(simulator: Simulator, 
     assert row.estimated and LONGEST + 64 <= row.output_tokens < 1000, "what was received is paid"
 
 
+async def test_an_attempt_begins_where_its_keys_are_still_to_be_looked_up(
+    simulator: Simulator, tenant: TenantState
+) -> None:
+    [reply] = await accepted(say(system_prompt="Be “kind”."))
+    keyring._kept.clear()
+    begun = await statements.begin(reply, "somebody:1")
+    assert begun and begun.reply.conversation.system_prompt == "Be “kind”."
+    keyring._kept.clear()
+    assert await settlement.settle(begun.reply, Outcome(ReplyStatus.COMPLETED, "Good"))
+    [ended] = await stored(reply)
+    assert ended.message.content == "Good"
+
+
 # --- Attempts that die ---------------------------------------------------------------------------------------------
 async def test_what_a_dead_attempt_held_comes_back(simulator: Simulator, tenant: TenantState) -> None:
     [reply] = await accepted(say())
-    assert await jobs.in_thread(statements.begin, reply, "a worker that dies:1")
+    assert await statements.begin(reply, "a worker that dies:1")
     await jobs.in_thread(expire_lease, reply)
     [ended] = await generated(reply)
     assert (ended.status, ended.attempt) == ("completed", 2)
@@ -308,7 +324,7 @@ async def test_what_a_dead_attempt_held_comes_back(simulator: Simulator, tenant:
 
 async def test_the_call_of_a_killed_worker_is_booked_once(simulator: Simulator, tenant: TenantState) -> None:
     [reply] = await accepted(say())
-    begun = await jobs.in_thread(statements.begin, reply, "a worker that dies:1")
+    begun = await statements.begin(reply, "a worker that dies:1")
     assert begun
     text = "So far and no further"
     await jobs.in_thread(statements.checkpoint, [(reply, 1, text, None)])
@@ -359,7 +375,7 @@ async def test_the_call_of_a_reply_that_is_given_up_is_booked(
     simulator: Simulator, tenant: TenantState
 ) -> None:
     [reply] = await accepted(say())
-    await jobs.in_thread(statements.begin, reply, "a worker that dies:1")
+    await statements.begin(reply, "a worker that dies:1")
     await jobs.in_thread(statements.checkpoint, [(reply, 1, "So far and no further", None)])
     await jobs.in_thread(expire_lease, reply, None)
     await jobs.in_thread(reconciler._give_up, reply)

@@ -14,6 +14,7 @@ from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
 
 from chatplatform import tenancy
+from chatplatform.jobs import at_once
 from chatplatform.llm.types import ModelRef, Usage
 from conversations import selectors
 from conversations.models import Conversation, Message, Reply, Work
@@ -71,7 +72,7 @@ def conversation(in_acme: TenantState) -> Conversation:
 
 
 def begin(reply: Reply) -> statements.Begun:
-    begun = statements.begin(reply.pk, HOLDER)
+    begun = at_once(statements.begin(reply.pk, HOLDER))
     assert begun is not None
     return begun
 
@@ -110,10 +111,10 @@ def test_beginning_reads_the_last_twenty_messages_up_to_the_question(conversatio
 def test_a_live_lease_is_not_taken_twice_and_one_that_ran_out_is(conversation: Conversation) -> None:
     reply = accepted(conversation)
     begin(reply)
-    assert statements.begin(reply.pk, "another:2") is None
+    assert at_once(statements.begin(reply.pk, "another:2")) is None
     with tenancy.in_platform():
         Work.objects.filter(id=reply.pk).update(lease_expires_at=Now() - timedelta(seconds=1))
-    again = statements.begin(reply.pk, "another:2")
+    again = at_once(statements.begin(reply.pk, "another:2"))
     assert again is not None and again.reply.attempt == 2
     assert work_of(reply).owner == "another:2"
 
@@ -131,13 +132,13 @@ def test_beginning_does_not_look_through_all_conversations(conversation: Convers
 def test_another_tenant_begins_nothing(conversation: Conversation, globex: TenantState) -> None:
     reply = accepted(conversation)
     with tenancy.in_tenant(globex.ref):
-        assert statements.begin(reply.pk, HOLDER) is None
+        assert at_once(statements.begin(reply.pk, HOLDER)) is None
     assert work_of(reply).attempt == 0
 
 
 def test_settling_writes_what_the_models_would(conversation: Conversation) -> None:
     begun = begin(accepted(conversation))
-    shape = settlement.settle(begun.reply, OUTCOME)
+    shape = at_once(settlement.settle(begun.reply, OUTCOME))
     stored = Reply.objects.select_related("message").get(pk=begun.reply.pk)
     assert shape == selectors.reply_as_json(stored)
     by_model = Reply.objects.get(pk=begun.reply.pk)
@@ -165,7 +166,7 @@ def test_a_stale_attempt_settles_and_keeps_nothing(conversation: Conversation) -
     Reply.objects.filter(pk=begun.reply.pk).update(attempt=F("attempt") + 1)
     statements.checkpoint([(begun.reply.pk, 1, "stale", None)])
     statements.hand_back(begun.reply, "stale")
-    assert settlement.settle(begun.reply, OUTCOME) is None
+    assert at_once(settlement.settle(begun.reply, OUTCOME)) is None
     stored = Reply.objects.select_related("message").get(pk=begun.reply.pk)
     assert (stored.status, stored.message.content) == ("generating", "")
 
@@ -205,7 +206,7 @@ def test_orphans_are_found_once_and_by_the_databases_clock(conversation: Convers
     dead, lost, alive, ended = (accepted(Conversation.objects.create()) for _ in range(4))
     for reply in (dead, alive, ended):
         begun = begin(reply)
-    assert settlement.settle(begun.reply, OUTCOME) is not None
+    assert at_once(settlement.settle(begun.reply, OUTCOME)) is not None
     long_ago = Now() - timedelta(seconds=60)
     with tenancy.in_platform():
         Work.objects.filter(id__in=[dead.pk, ended.pk]).update(lease_expires_at=long_ago)
@@ -248,7 +249,7 @@ def test_what_could_not_be_sent_is_sent_as_soon_as_the_broker_is_back(conversati
 def test_leases_are_renewed_together_and_only_ones_own(conversation: Conversation) -> None:
     mine, cancelled, anothers = (accepted(Conversation.objects.create()) for _ in range(3))
     for reply in (mine, cancelled):
-        assert statements.begin(reply.pk, leases.OWNER) is not None
+        assert at_once(statements.begin(reply.pk, leases.OWNER)) is not None
     begin(anothers)
     with tenancy.in_platform():
         Work.objects.filter(id=cancelled.pk).update(cancel_requested=True)
