@@ -77,7 +77,6 @@ class Accepted:
         return Event(str(self.reply_id), events.ACCEPTED_CURSOR, kind, data)
 
 
-@ADMISSION.time()
 def accept(
     principal: Principal,
     conversation_id: UUID,
@@ -93,6 +92,16 @@ def accept(
     told of its own message. Raises Problem: `not_found`, content, model, `rate_limited`, `budget_exceeded`,
     `reply_in_progress`.
     """
+    with ADMISSION.time():
+        accepted = _admit(principal, conversation_id, content, options, client_id)
+    if not accepted.repeated:
+        transaction.on_commit(lambda: _hand_over(accepted, origin))
+    return accepted
+
+
+def _admit(
+    principal: Principal, conversation_id: UUID, content: Any, options: Options, client_id: str | None
+) -> Accepted:
     speaking = access.speaking_in(principal, conversation_id)
     text = contents.checked(content)
     about: Any = {"conversation_id": conversation_id, "created_at": timezone.now()}
@@ -108,7 +117,7 @@ def accept(
         account = Account(
             answer.id, 1, conversation_id, speaking.contact_id, said.created_at.astimezone(UTC).date()
         )
-        return _store(said, answer, options, origin, headers, call, account, model)
+        return _store(said, answer, options, headers, call, account, model)
     except UnknownKey as error:  # the end user was erased since we looked
         raise Problem(Code.NOT_FOUND, access.NO_CONVERSATION) from error
     except (Problem, IntegrityError) as error:
@@ -136,7 +145,6 @@ def _store(
     said: Message,
     answer: Message,
     options: Options,
-    origin: str,
     headers: dict[str, str],
     call: NextCall,
     account: Account,
@@ -157,9 +165,7 @@ def _store(
     except Exception:
         throttling.correct(state, answer.id, 0)
         raise
-    accepted = Accepted(said, answer.id, headers=headers)
-    transaction.on_commit(lambda: _hand_over(accepted, origin))
-    return accepted
+    return Accepted(said, answer.id, headers=headers)
 
 
 def _hand_over(accepted: Accepted, origin: str) -> None:
