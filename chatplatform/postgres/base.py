@@ -32,6 +32,8 @@ from chatplatform.postgres.lines import Fence, Lines, of_this_loop
 from chatplatform.postgres.prepared import Row, Statement, ask, of_connection, reported_path
 from chatplatform.tenancy import Scope, View
 
+LINES = 8  # at most, for an event loop; half of its process's connections where these are few
+
 
 @lru_cache(4096)
 def _switch(role: str, path: str) -> bytes:
@@ -153,8 +155,7 @@ class DatabaseWrapper(django_tenants_backend.DatabaseWrapper):  # type: ignore[m
 
     def get_connection_params(self) -> dict[str, Any]:
         params: dict[str, Any] = super().get_connection_params()
-        for ours in ("fence", "lines"):
-            params.pop(ours, None)
+        params.pop("fence", None)
         params["cursor_factory"] = FencedCursor
         return params
 
@@ -231,7 +232,11 @@ class DatabaseWrapper(django_tenants_backend.DatabaseWrapper):  # type: ignore[m
     def _lines(self) -> Lines:
         parameters, options = self.get_connection_params(), self.settings_dict["OPTIONS"]
         del parameters["cursor_factory"]
-        return Lines(parameters, options["lines"], options["pool"]["max_lifetime"])
+        most: int = options["pool"]["max_size"]
+        lines = max(1, min(LINES, most // 2))
+        if self.pool:  # for the two to be no more together
+            self.pool.resize(options["pool"]["min_size"], max(1, most - lines))
+        return Lines(parameters, lines, options["pool"]["max_lifetime"])
 
     # Savepoints and constraints belong to the connection, not to a tenant; and rolling back must work in a
     # broken transaction.

@@ -22,8 +22,6 @@ from psycopg.pq.abc import PGresult
 
 from chatplatform.postgres.prepared import GOOD, OUTDATED, Kept, Row, Statement, reported_path
 
-WAIT = 5.0  # s for a line to be free
-
 
 @dataclass(frozen=True, slots=True)
 class Fence:
@@ -172,8 +170,8 @@ class Lines:
         self._places = asyncio.Semaphore(most)
 
     async def run(self, statement: Statement, values: Mapping[str, Any], fence: Fence) -> list[Row]:
-        """As `Line.run`, on the line that suits it best."""
-        await self._wait_for_place()
+        """As `Line.run`, on the line that suits it best, as soon as one is free."""
+        await self._places.acquire()
         try:
             line = self._choose(fence.path) or await self._connect()
         except BaseException:
@@ -183,16 +181,6 @@ class Lines:
             return await line.run(statement, values, fence)
         finally:
             line.when_free(lambda: self._give_back(line))
-
-    async def _wait_for_place(self) -> None:
-        if not self._places.locked():
-            await self._places.acquire()
-            return
-        try:
-            async with asyncio.timeout(WAIT):
-                await self._places.acquire()
-        except TimeoutError:
-            raise OperationalError(f"None of {self._most} connections was free for {WAIT:g} s.") from None
 
     def _choose(self, path: str) -> Line | None:
         """A free line, one that is on this path before others. None if one is to be opened, which there is room for."""

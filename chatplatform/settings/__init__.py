@@ -92,7 +92,7 @@ EMBEDDED_POSTGRES = not DATABASE_URL
 DATABASE_POOL_SIZE = env.number(
     "DATABASE_POOL_SIZE",
     20,
-    meaning="Connections one process keeps at most, up to 8 of them for its event loop",
+    meaning="Connections one process keeps at most; in a worker, up to 8 of them are its event loop's",
 )
 DATABASES = {
     "default": from_url(

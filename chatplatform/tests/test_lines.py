@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 from django.db import DataError, IntegrityError, OperationalError, connections
-from psycopg.errors import InsufficientPrivilege, UniqueViolation
+from psycopg.errors import ForeignKeyViolation, InsufficientPrivilege, UniqueViolation
 
 from chatplatform import embedded, tenancy
 from chatplatform.jobs import at_once
@@ -43,7 +43,7 @@ async def outside(
     two: list[TenantState], monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[list[TenantState]]:
     """The same, with two lines."""
-    monkeypatch.setitem(connections["default"].settings_dict["OPTIONS"], "lines", 2)
+    monkeypatch.setattr(base, "LINES", 2)
     yield two
     lines.close()
 
@@ -160,17 +160,15 @@ async def test_a_server_that_is_away_is_told_and_asked_again(
     assert len(await backends(outside[0])) == 2
 
 
-async def test_who_waits_too_long_for_a_line_is_told(
-    outside: list[TenantState], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(lines, "WAIT", 0.05)
-    with tenancy.in_tenant(outside[0].ref):
-        slow = [asyncio.create_task(SLOWLY.ask({"seconds": 0.3, "text": "late"})) for _ in range(2)]
-        await asyncio.sleep(0)
-        with pytest.raises(OperationalError, match="was free"):
-            await NAME.ask({"id": SAME})
-        assert [rows[0][1] for rows in await asyncio.gather(*slow)] == ["late", "late"]
-        assert await NAME.ask({"id": SAME}) == []
+async def test_what_is_only_found_wrong_at_the_commit_is_an_error_too(outside: list[TenantState]) -> None:
+    orphan = Statement("INSERT INTO tenants_datakey (id, contact_id, tenant_key, wrapped, created_at) "
+                       "VALUES (%(id)s, %(id)s, %(id)s, '', now()) RETURNING id")  # fmt: skip
+    for _ in range(3):
+        for tenant in outside:
+            with tenancy.in_tenant(tenant.ref), pytest.raises(IntegrityError) as caught:
+                await orphan.ask({"id": uuid4()})
+            assert isinstance(caught.value.__cause__, ForeignKeyViolation)
+            assert await who(tenant) == (*wanted(tenant), "")
 
 
 async def test_a_statement_that_is_longer_than_a_socket_takes(outside: list[TenantState]) -> None:
@@ -222,7 +220,7 @@ async def test_those_that_were_not_used_for_longest_are_forgotten(
     outside: list[TenantState], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(prepared, "MOST_KEPT", 2)
-    monkeypatch.setitem(connections["default"].settings_dict["OPTIONS"], "lines", 1)
+    monkeypatch.setattr(base, "LINES", 1)
     count = Statement("SELECT count(*) FROM pg_prepared_statements")
     many = [Statement(f"SELECT {number}") for number in range(4)]
     with tenancy.in_tenant(outside[0].ref):
