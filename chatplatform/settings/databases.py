@@ -18,14 +18,8 @@ GIVE_UP = {
 ENGINE = "chatplatform.postgres"
 
 
-MOST_LINES = 8
-
-
 def from_url(url: str, *, fence: str, pool: dict[str, Any] | None = None) -> dict[str, Any]:
-    """One entry of DATABASES. `url` is anything libpq takes (`postgresql://…`, sockets included).
-
-    Of the pool's `max_size`, up to half are for an event loop, the rest for threads.
-    """
+    """One entry of DATABASES. `url` is anything libpq takes (`postgresql://…`, sockets included)."""
     parts: dict[str, Any] = {
         key: str(value) for key, value in conninfo_to_dict(url).items() if value is not None
     }
@@ -37,8 +31,7 @@ def from_url(url: str, *, fence: str, pool: dict[str, Any] | None = None) -> dic
     if pool:
         # Not the pool's default of 300: its pauses grow, and the longest is spent after PostgreSQL has come back.
         # After this many seconds it gives the connection up, and the next request tries at once.
-        options["lines"] = lines = max(1, min(MOST_LINES, pool["max_size"] // 2))
-        options["pool"] = {"reconnect_timeout": 1, **pool, "max_size": max(1, pool["max_size"] - lines)}
+        options["pool"] = {"reconnect_timeout": 1, **pool}
     return {
         "ENGINE": ENGINE,
         "NAME": parts.pop("dbname", "chatplatform"),
