@@ -14,7 +14,7 @@ from billing import plans, pricing
 from billing.services.budgets import NOTHING, Amount
 from billing.vocabulary import Feature
 from chatplatform import jobs
-from chatplatform.api.problem import Code, Problem
+from chatplatform.api.problem import DATABASE_GONE, Code, Problem
 from chatplatform.llm import errors
 from chatplatform.llm.catalog import LOCAL
 from chatplatform.llm.types import ChatMessage, CompletionRequest, Finished, FinishReason, ModelRef, Passage
@@ -128,11 +128,13 @@ def _fallback(name: str, allowed: list[str] | None, unusable: dict[ModelRef, str
 
 
 async def ask(turn: Turn) -> Outcome:
-    """Ask the models in their order until one answers or the time is over. Whatever happens, the outcome has the
-    record of all calls that were made.
+    """Ask the models in their order until one answers or the time is over. The outcome has the record of all calls
+    that were made. Raises DATABASE_GONE, if the next call cannot be held for.
     """
     try:
         return await _ask(turn)
+    except DATABASE_GONE:
+        raise
     except Exception:
         log.exception("asking_failed", reply=str(turn.reply_id), attempt=turn.attempt)
         return _gave_up(turn, Code.INTERNAL_ERROR, "Something went wrong here.")

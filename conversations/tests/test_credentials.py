@@ -130,7 +130,7 @@ def test_an_end_user_sees_its_own_talks_and_chooses_nothing(live: Live, acme_api
     assert ada.post(f"{path}/resolve").status_code == 403
 
 
-NOTHING = uuid4()
+NOTHING = "01890000-0000-7000-8000-00000000dead"
 CLOSED = [
     ("POST", "/tokens"), ("POST", "/tenants"), ("GET", "/tenants/acme"), ("GET", "/tenants/acme/usage"),
     ("GET", "/tenants/acme/config"), ("PATCH", "/tenants/acme/config"), ("GET", "/tenants/acme/api-keys"),

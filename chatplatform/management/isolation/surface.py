@@ -55,12 +55,10 @@ def sockets() -> list[str]:
 
 
 def tasks(app: Celery) -> dict[str, Any]:
-    """Every task but Celery's own, and those that tests have made in this process."""
+    """Every task but Celery's own, and those that the tests of jobs have made in this process."""
     app.loader.import_default_modules()
     return {
-        name: task
-        for name, task in sorted(app.tasks.items())
-        if not name.startswith("celery.") and ".tests." not in task.__module__
+        name: task for name, task in sorted(app.tasks.items()) if not name.startswith(("celery.", "tests."))
     }
 
 
