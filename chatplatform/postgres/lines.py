@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import select
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -42,6 +43,8 @@ class Line:
         self._asked: asyncio.Future[None] | None = None
         self._on_free: Callable[[], None] | None = None
         self._closed = False
+        self._unread = select.poll()
+        self._unread.register(self._socket, select.POLLIN)
         self.path: str | None = None
         self._server.nonblocking = 1
         self._server.enter_pipeline_mode()
@@ -55,9 +58,9 @@ class Line:
     @property
     def still_fit(self) -> bool:
         """The same, some time later: the server may have hung up."""
-        for _ in range(2):  # it leaves that to be read: a word, and the end
-            if not self._closed:
-                self._read()
+        if not self._closed and self._unread.poll(0):
+            self._read()  # its last word
+            self._read()  # and the end
         return self.fit
 
     async def run(self, statement: Statement, values: Mapping[str, Any], fence: Fence) -> list[Row]:

@@ -367,7 +367,10 @@ async def test_a_worker_that_dies_after_a_failover_leaves_the_right_call(
 ) -> None:
     """The fallback is cheap: what was held for the first call would have been enough for both."""
     record, late = attempts.record, []
-    monkeypatch.setattr(statements, "settle", lambda *_: None)  # it dies before it can settle anything
+
+    async def dies_before(*_: Any) -> None: ...
+
+    monkeypatch.setattr(statements, "settle", dies_before)
     monkeypatch.setattr(attempts, "record", lambda *of: late.append(of))
     simulator.control(faults=["error", "error"])
     [reply] = await accepted(say(fallback_model=["openai/gpt-4o-mini"]))
