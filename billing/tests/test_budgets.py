@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import date, timedelta
 from decimal import Decimal
 from random import Random, randint
+from threading import Barrier
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -305,9 +306,12 @@ def test_several_connections_at_once_pass_no_limit_and_never_lock_each_other_out
 
     everybody = [account(1, *pair, day) for pair in zip(conversations, contacts, strict=True)]
 
+    together = Barrier(6)
+
     def work(number: int) -> int:
         random, held = Random(number), 0
         with tenancy.in_tenant(ref):
+            together.wait()
             for _ in range(40):
                 of = account(1, random.choice(conversations), random.choice(contacts), day)
                 made = [entry(of, random.randint(0, 2))]
@@ -324,7 +328,7 @@ def test_several_connections_at_once_pass_no_limit_and_never_lock_each_other_out
 
     with ThreadPoolExecutor(6) as pool:
         taken = list(pool.map(work, range(6)))
-    assert all(taken)
+    assert len([number for number in taken if number]) > 1  # who comes last may find nothing left
     with tenancy.in_tenant(ref):
         check_books(since=day, until=day + timedelta(1))
         Balance.objects.filter(period__in=[day, day.replace(day=1)]).delete()

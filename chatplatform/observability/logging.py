@@ -49,7 +49,9 @@ def told(exc_info: tuple[Any, BaseException | None, Any]) -> str:
     while error is not None:
         frames = "".join(traceback.format_tb(error.__traceback__))
         kind = type(error)
-        name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+        name = (
+            kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+        )
         parts.append(f"{frames}{name}: {first_line(str(error))}")
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     return "\n\nand then\n\n".join(reversed(parts))
