@@ -94,6 +94,8 @@ async def _full(keys: list[str], limits: list[int]) -> int | None:
 
 async def keep_known() -> None:
     """Tell Valkey that this process lives, and what has changed. Runs for ever."""
+    global _changed
+    _changed = asyncio.Event()  # which is good in one event loop
     noted_all = time.monotonic()
     while True:
         with contextlib.suppress(TimeoutError):
