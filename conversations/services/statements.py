@@ -167,8 +167,9 @@ def _keep_received(reply_id: UUID, attempt: int) -> None:
     text = Message.objects.get(pk=reply_id).content if dead else ""
     for hold in dead:
         assert hold.model
-        hold.received_tokens = answer_tokens(text, ModelRef.parse(hold.model))
-        hold.save(update_fields=["received_tokens"])
+        received = answer_tokens(text, ModelRef.parse(hold.model))
+        # It may be given back by now, and its call booked.
+        Hold.objects.filter(pk=hold.pk).update(received_tokens=received)
 
 
 async def settle(reply: Reply, content: str, account: Account, entries: Sequence[Row] = ()) -> Settled | None:

@@ -389,6 +389,22 @@ async def test_a_worker_that_dies_after_a_failover_leaves_the_right_call(
     assert (await total()).usd == lost.charged_usd > 0
 
 
+async def test_a_dead_hold_that_somebody_else_gives_back_is_in_nobodys_way(
+    simulator: Simulator, tenant: TenantState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [reply] = await accepted(say())
+    assert await statements.begin(reply, "a worker that dies:1")
+    await jobs.in_thread(expire_lease, reply)
+
+    def meanwhile(text: str, model: ModelRef) -> int:
+        holds.return_dead(0)
+        return 0
+
+    monkeypatch.setattr(statements, "answer_tokens", meanwhile)
+    [ended] = await generated(reply)
+    assert (ended.status, ended.attempt) == ("completed", 2)
+
+
 async def test_the_call_of_a_reply_that_is_given_up_is_booked(
     simulator: Simulator, tenant: TenantState
 ) -> None:

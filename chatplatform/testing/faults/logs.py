@@ -10,7 +10,7 @@ from pathlib import Path
 # What may be logged with a traceback or as an error while things break. Each has its reason; keep this short.
 DATABASE_AWAY = (
     "couldn't get a connection|terminat|connection failed|connection is lost|closed the connection"
-    "|shutting down|starting up"
+    "|shutting down|starting up|connection is bad"
 )
 EXPECTED: tuple[tuple[str, str], ...] = (
     (
