@@ -8,9 +8,14 @@ from urllib.parse import unquote, urlsplit
 from chatplatform.embedded import locations
 from chatplatform.observability.secrets import hide
 from chatplatform.settings import env
+from chatplatform.settings.api import REST_FRAMEWORK as REST_FRAMEWORK
+from chatplatform.settings.api import SPECTACULAR_SETTINGS as SPECTACULAR_SETTINGS
 from chatplatform.settings.console import FORMAT_MODULE_PATH as FORMAT_MODULE_PATH
 from chatplatform.settings.console import UNFOLD as UNFOLD
 from chatplatform.settings.databases import from_url
+from chatplatform.settings.installed import INSTALLED_APPS as INSTALLED_APPS
+from chatplatform.settings.installed import MIDDLEWARE as MIDDLEWARE
+from chatplatform.settings.installed import SILENCED_SYSTEM_CHECKS as SILENCED_SYSTEM_CHECKS
 from chatplatform.settings.limits import tier_limits
 from chatplatform.settings.secrets import generated, place_of
 
@@ -372,40 +377,6 @@ EMBEDDING_MODEL = env.text(
 MAX_DOCUMENT_BYTES = env.number("MAX_DOCUMENT_BYTES", 20_000_000, meaning="Largest document that is ingested")
 
 # --- The web ---------------------------------------------------------------------------------------------------
-INSTALLED_APPS = [
-    "chatplatform.apps.ChatplatformConfig",
-    "unfold",
-    "unfold.contrib.filters",
-    "django.contrib.admin",
-    "django.contrib.auth",
-    "django.contrib.contenttypes",
-    "django.contrib.sessions",
-    "django.contrib.messages",
-    "django.contrib.staticfiles",
-    "django.contrib.postgres",
-    "rest_framework",
-    "drf_spectacular",
-    "drf_spectacular_sidecar",
-    "tenants",
-    "experiments",
-    "billing",
-    "conversations",
-    "analytics",
-]
-MIDDLEWARE = [
-    "chatplatform.observability.middleware.request_context",
-    "servestatic.middleware.ServeStaticMiddleware",
-    "chatplatform.security.secure_headers",
-    "tenants.middleware.resolve_host",
-    "tenants.middleware.StaffSession",
-    "chatplatform.security.CsrfForPages",
-]
-# tenants.middleware.StaffSession carries the three that the admin looks for, chatplatform.security the one for CSRF and
-# what Django's middleware of the same name and its one against frames would say.
-SILENCED_SYSTEM_CHECKS = [
-    *("admin.E408", "admin.E409", "admin.E410"),
-    *("security.W001", "security.W002", "security.W003"),
-]
 ROOT_URLCONF = "chatplatform.urls"
 ASGI_APPLICATION = "chatplatform.asgi.application"
 AUTH_USER_MODEL = "tenants.User"
@@ -478,32 +449,6 @@ CSRF_FAILURE_VIEW = "chatplatform.api.views.csrf_failure"
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if _https else None
 SECURE_HSTS_SECONDS = 31_536_000 if _https else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = _https
-
-REST_FRAMEWORK = {
-    "DEFAULT_AUTHENTICATION_CLASSES": ["tenants.auth.authentication.BearerAuthentication"],
-    "DEFAULT_PERMISSION_CLASSES": ["tenants.auth.permissions.HasScope"],
-    "DEFAULT_RENDERER_CLASSES": ["chatplatform.api.renderers.JSONRenderer"],
-    "DEFAULT_PARSER_CLASSES": ["chatplatform.api.parsers.JSONParser"],
-    "DEFAULT_SCHEMA_CLASS": "chatplatform.api.schema.Operation",
-    "EXCEPTION_HANDLER": "chatplatform.api.problem.handle_exception",
-    "UNAUTHENTICATED_USER": None,
-}
-SPECTACULAR_SETTINGS = {
-    "TITLE": "chatplatform",
-    "VERSION": "1",
-    "OAS_VERSION": "3.1.0",
-    "SWAGGER_UI_DIST": "SIDECAR",
-    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
-    "SERVE_INCLUDE_SCHEMA": False,
-    "SERVE_AUTHENTICATION": [],
-    "SERVE_PERMISSIONS": [],
-    "SCHEMA_PATH_PREFIX": "/api/v1",
-    "COMPONENT_SPLIT_REQUEST": True,
-    "ENUM_NAME_OVERRIDES": {
-        "DocumentKind": "billing.vocabulary.DocumentKind",
-        "LineKind": "billing.vocabulary.LineKind",
-    },
-}
 
 # --- Payments --------------------------------------------------------------------------------------------------
 STRIPE_API_KEY = env.text(

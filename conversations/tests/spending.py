@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -20,7 +21,7 @@ from chatplatform import jobs, tenancy
 from chatplatform.api.problem import Problem
 from chatplatform.testing.simulator import Simulator, running_simulator
 from conversations import gateway
-from conversations.models import Reply
+from conversations.models import Reply, Work
 from conversations.services import (
     conversations,
     generation,
@@ -35,6 +36,7 @@ from tenants.services import configuration, lifecycle, provisioning
 KEY = Principal("key:test", frozenset({"chat"}), None)
 MODEL = "gpt-4o"
 LONGEST = 40  # tokens of an answer
+EARLIER = datetime(2020, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture(scope="module")
@@ -164,3 +166,8 @@ async def total() -> Amount:
 async def ledger(*replies: UUID) -> list[LedgerEntry]:
     rows = LedgerEntry.objects.filter(reply__in=replies).order_by("reply", "attempt", "sequence")
     return await jobs.in_thread(lambda: list(rows))
+
+
+def expire_lease(reply: UUID, to: datetime | None = EARLIER) -> None:
+    with tenancy.in_platform():
+        Work.objects.filter(id=reply).update(lease_expires_at=to)

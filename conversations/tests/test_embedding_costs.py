@@ -19,8 +19,16 @@ from chatplatform.testing.simulator import Simulator
 from conversations.models import Document, DocumentStatus
 from conversations.rag import embedders
 from conversations.services import holds, knowledge, statements
-from conversations.tests.spending import accepted, generated, ledger, limit, say, start_afresh, total
-from conversations.tests.test_budgets import expire_lease
+from conversations.tests.spending import (
+    accepted,
+    expire_lease,
+    generated,
+    ledger,
+    limit,
+    say,
+    start_afresh,
+    total,
+)
 from tenants import selectors
 from tenants.selectors import TenantState
 
