@@ -14,14 +14,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, parse_qsl, unquote, urlencode, urlsplit
 
 import jwt
 
 from chatplatform.testing.backend import Pair, pair
+from chatplatform.testing.serving import serving
 
 Answer = tuple[int, dict[str, str], bytes]
 
@@ -150,12 +150,6 @@ def running_provider() -> Iterator[OidcStandIn]:
         def log_message(self, *_: Any) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    served.issuer = f"http://127.0.0.1:{server.server_port}"
-    thread = Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    try:
+    with serving(Handler) as port:
+        served.issuer = f"http://127.0.0.1:{port}"
         yield served
-    finally:
-        server.shutdown()
-        server.server_close()

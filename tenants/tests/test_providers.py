@@ -1,4 +1,4 @@
-"""Signing in by OpenID providers: against a real one that answers over HTTP, and signs."""
+"""Signing in by OpenID providers: against a stand-in that answers over HTTP, and signs."""
 
 from __future__ import annotations
 
