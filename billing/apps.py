@@ -19,7 +19,7 @@ class BillingConfig(AppConfig):
 
         control.on(PRICES_CHANGED, lambda message: pricing.forget())
         control.on(PLANS_CHANGED, lambda message: selectors.forget())
-        selectors.ask_for_terms(plans.of_tenant)
+        selectors.ask_for_terms(plans.of_tenant, plans.MARK)
         signals.tier_changes.connect(tier_changes)
         post_migrate.connect(seed, sender=self)
 

@@ -15,6 +15,17 @@ from tenants.models import Tenant
 from tenants.selectors import TenantState
 from tenants.terms import Limits, Terms
 
+# Another value after each change of the plan that a `tenant` is on today, and of which that is.
+MARK = """(
+    SELECT concat_ws(' ', plan.id, plan.xmin, plan.ctid) FROM billing_plan AS plan
+    WHERE plan.code = tenant.tier OR plan.id = (
+        SELECT plan_id FROM billing_subscription
+        WHERE tenant_id = tenant.id AND starts <= (statement_timestamp() AT TIME ZONE 'UTC')::date
+        ORDER BY starts DESC LIMIT 1
+    )
+    ORDER BY plan.code = tenant.tier LIMIT 1
+)"""
+
 
 def terms(state: TenantState) -> Terms:
     """The terms of the plan that the tenant is on. Touches no database."""

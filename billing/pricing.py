@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -23,12 +22,19 @@ from django.utils import timezone
 from billing.models import ModelPrice
 from billing.models.prices import STAFF
 from chatplatform import tenancy
+from chatplatform.kept import Kept
 from chatplatform.llm.types import ModelRef, Usage
+from chatplatform.postgres.prepared import Statement
 
 FRESH_SECONDS = 4.0  # below the promise of 5 s, which includes the request that is under way
 UNIT = Decimal("0.000000001")  # the smallest amount that is written down
 MILLION = Decimal(1_000_000)
 WILD = re.compile(r"[*#]")
+# Another value after each change of the rows that are in force.
+MARK = Statement("""
+    SELECT md5(string_agg(concat_ws(' ', xmin, ctid), ',' ORDER BY ctid))
+    FROM billing_modelprice WHERE valid_from <= %(now)s
+""")
 
 
 class Unpriced(LookupError):
@@ -173,34 +179,36 @@ def _price(row: ModelPrice) -> Price:
 
 
 # --- What this process keeps ---------------------------------------------------------------------------------------
-_kept: Prices | None = None
-_until = 0.0  # monotonic seconds
+def _mark(_: None) -> object:
+    return MARK.run({"now": timezone.now()})
+
+
+def _load(_: None) -> Prices:
+    return Prices(ModelPrice.objects.order_by(), timezone.now())
+
+
+_kept: Kept[None, Prices] = Kept(FRESH_SECONDS, 1, _mark, _load)
 
 
 def cached() -> Prices | None:
     """The prices if they are kept and fresh; touches no database, so the event loop may ask."""
-    return _kept if time.monotonic() < _until else None
+    return _kept.get(None)
 
 
 def load() -> Prices:
-    """The prices in force, out of the table. For a thread."""
-    global _kept, _until
-    asked = time.monotonic()
+    """The prices in force, as the table has them now. For a thread."""
     with tenancy.in_platform():
-        _kept = Prices(ModelPrice.objects.order_by(), timezone.now())
-    _until = asked + FRESH_SECONDS
-    return _kept
+        return _kept.read(None)
 
 
 def forget() -> None:
-    """Load the prices again when they are next asked for."""
-    global _until
-    _until = 0.0
+    """Look into the table when the prices are next asked for."""
+    _kept.make_old(None)
 
 
 def current() -> Prices:
     """The prices, not older than 5 seconds; in the event loop, those that a thread of this process last loaded."""
-    return cached() or (_kept if _kept and _in_event_loop() else load())
+    return cached() or (_kept.last(None) if _in_event_loop() else None) or load()
 
 
 def price(model: ModelRef, input_tokens: int = 0) -> Price:

@@ -254,50 +254,96 @@ async def closed_loop(to: Address, job: dict[str, Any]) -> dict[str, Any]:
     With `per_second`, they ask no more often than that together.
     """
     clients = int(job["clients"])
-    every = clients / job["per_second"] if job.get("per_second") else 0.0
-    ways = {"ws": _ask_websocket, "rest": _ask_rest, "completions": _ask_completions}
-    share = [job["seats"][number::clients] for number in range(clients)]
-    asks = await asyncio.gather(*(ways[job["way"]](to, job, seats) for seats in share))
-    lag, took, failed = Lag(), list[tuple[float, float]](), list[str]()
+    asks = await _asks(to, job, job["seats"])
+    lag, chats = Lag(), Chats(job["expected"])
     begin = time.monotonic() + job["warm_up"]
     end = begin + job["seconds"]
+    await chats.until(end, asks, every=clients / job["per_second"] if job.get("per_second") else 0.0)
+    counted = [seconds for at, seconds in chats.took if begin <= at < end]
+    return {
+        "clients": clients,
+        "done": len(chats.took),
+        "per_second": ratio(len(counted), end - begin),
+        "took_ms": spread(counted),
+        **chats.failures(),
+        "window": [begin, end],
+        **lag.stop(begin, end),
+    }
 
-    async def chat(number: int, ask: Ask) -> None:
-        due = time.monotonic() + every * number / clients
+
+async def by_turns(to: Address, job: dict[str, Any]) -> dict[str, Any]:
+    """As `closed_loop`, of several groups of `seats` by turns, in their `order`: each has `seconds` at a time, and
+    answers that are then under way end before the next begins. So what else the machine does falls on all alike.
+    The first `warm_up` of them do not count.
+    """
+    asks = {name: await _asks(to, job, seats) for name, seats in job["seats"].items()}
+    found: dict[str, dict[str, Any]] = {}
+    for name in job["order"][: job["warm_up"]]:
+        await Chats(job["expected"]).until(time.monotonic() + job["seconds"], asks[name])
+    for name in job["order"][job["warm_up"] :]:
+        chats, begin = Chats(job["expected"]), time.monotonic()
+        await chats.until(begin + job["seconds"], asks[name])
+        one = found.setdefault(name, {"windows": [], "took": [], "failed": 0, "faults": []})
+        one["windows"].append([begin, time.monotonic(), len(chats.took)])
+        one["took"] += [seconds for _, seconds in chats.took]
+        failures = chats.failures()
+        one["failed"] += failures["failed"]
+        one["faults"] += failures["faults"]
+    return {name: {**one, "took_ms": spread(one.pop("took"))} for name, one in found.items()}
+
+
+class Chats:
+    """Clients that ask, each again as soon as it has the answer."""
+
+    def __init__(self, expected: str) -> None:
+        self.took: list[tuple[float, float]] = []  # when an answer was whole, and the seconds that it took
+        self._failed: list[str] = []
+        self._expected = expected
+
+    async def until(self, end: float, asks: Sequence[Ask], *, every: float = 0.0) -> None:
+        """Until then; each client every so many seconds at most. An answer that is under way then is waited for."""
+        clients = len(asks)
+        await asyncio.gather(
+            *(self._chat(ask, end, every, every * number / clients) for number, ask in enumerate(asks))
+        )
+
+    def failures(self) -> dict[str, Any]:
+        """How many failed, and why."""
+        return {"failed": len(self._failed), "faults": sorted(set(self._failed))[:5]}
+
+    async def _chat(self, ask: Ask, end: float, every: float, wait: float) -> None:
+        due = time.monotonic() + wait
         while (asked := time.monotonic()) < end:
             if every:
                 await asyncio.sleep(max(due - asked, 0))
                 asked, due = time.monotonic(), due + every
             name = uuid.uuid4().hex[-8:]
             try:
-                right = await asyncio.wait_for(ask(name), PATIENCE) == job["expected"].format(name=name)
-                took.append((now := time.monotonic(), now - asked)) if right else failed.append(
-                    "another text"
-                )
+                right = await asyncio.wait_for(ask(name), PATIENCE) == self._expected.format(name=name)
+                if right:
+                    self.took.append((now := time.monotonic(), now - asked))
+                else:
+                    self._failed.append("another text")
             except (wire.Refused, TimeoutError, KeyError, TypeError) as error:
-                failed.append(f"{type(error).__name__}: {error}"[:120])
+                self._failed.append(f"{type(error).__name__}: {error}"[:120])
                 await asyncio.sleep(0.1)
 
-    await asyncio.gather(*(chat(number, ask) for number, ask in enumerate(asks)))
-    counted = [seconds for at, seconds in took if begin <= at < end]
-    return {
-        "clients": clients,
-        "done": len(took),
-        "per_second": ratio(len(counted), end - begin),
-        "took_ms": spread(counted),
-        "failed": len(failed),
-        "faults": sorted(set(failed))[:5],
-        "window": [begin, end],
-        **lag.stop(begin, end),
-    }
+
+async def _asks(to: Address, job: dict[str, Any], seats: Sequence[Seat]) -> list[Ask]:
+    """Each client's way to ask, in its share of the conversations."""
+    ways = {"ws": _ask_websocket, "rest": _ask_rest, "completions": _ask_completions}
+    clients = int(job["clients"])
+    share = [seats[number::clients] for number in range(clients)]
+    return await asyncio.gather(*(ways[job["way"]](to, job, seats) for seats in share))
 
 
-async def _ask_websocket(to: Address, job: dict[str, Any], seats: list[Seat]) -> Ask:
-    """Takes turns between its conversations, so that none grows long."""
+async def _ask_websocket(to: Address, job: dict[str, Any], seats: Sequence[Seat]) -> Ask:
+    """Takes turns between its conversations, so that none grows long; with `turns_each`, after so many in one."""
     opened = [socket for socket in await _open(to, seats) if isinstance(socket, wire.WebSocket)]
     if not opened:
         raise wire.Refused("no socket could be opened")
-    sockets = itertools.cycle(opened)
+    each = range(job.get("turns_each", 1))
+    sockets = itertools.cycle(socket for socket in opened for _ in each)
 
     async def ask(question: str) -> str:
         socket = next(sockets)
@@ -319,7 +365,7 @@ async def _ask_websocket(to: Address, job: dict[str, Any], seats: list[Seat]) ->
     return ask
 
 
-async def _ask_rest(to: Address, job: dict[str, Any], seats: list[Seat]) -> Ask:
+async def _ask_rest(to: Address, job: dict[str, Any], seats: Sequence[Seat]) -> Ask:
     connection, turns = await wire.open_http(to.host, to.port), itertools.cycle(seats)
 
     async def ask(question: str) -> str:
@@ -332,7 +378,7 @@ async def _ask_rest(to: Address, job: dict[str, Any], seats: list[Seat]) -> Ask:
     return ask
 
 
-async def _ask_completions(to: Address, job: dict[str, Any], seats: list[Seat]) -> Ask:
+async def _ask_completions(to: Address, job: dict[str, Any], seats: Sequence[Seat]) -> Ask:
     """OpenAI's protocol: the simulator itself, or a proxy before it."""
     connection, stream = await wire.open_http(to.host, to.port), bool(job.get("stream"))
 
@@ -412,6 +458,7 @@ async def _still_well(sockets: list[wire.WebSocket], job: dict[str, Any]) -> dic
 JOBS: dict[str, Callable[[Address, dict[str, Any]], Awaitable[dict[str, Any]]]] = {
     "streams": streams,
     "closed_loop": closed_loop,
+    "by_turns": by_turns,
     "idle": idle,
 }
 

@@ -6,6 +6,7 @@ import math
 import statistics
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
@@ -23,10 +24,10 @@ NO_DELAY = "tokens=50,ttft=0,tps=0"
 ADMISSIONS = 50.0  # messages a second
 SHORT = 50  # tokens of a reply without delay
 CONVERSATIONS = 10  # of each client, which it uses in turn: histories stay short
-END_USERS = 3  # the same where each conversation is another end user's: some five turns of each
+TURNS_EACH = 5  # of an end user, where each conversation is another one's
+PROTECTION_WARM_UP = 4  # rounds: until each connection has prepared what it runs for each tenant
 SPARE_FILES = 500
 Figures = dict[str, Any]
-Seats = list[tuple[str, str]]
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,9 @@ class Plan:
     request_clients: int = 32
     request_seconds: float = 6.0
     rounds: int = 2
-    protection_seconds: float = 3.0
-    protection_rounds: int = 6  # many and short: what else the machine does falls on all ways alike
+    protection_seconds: float = 2.0
+    protection_rounds: int = 16  # many and short: what else the machine does falls on all ways alike
+    protection_end_users: int = 40  # of each client, one after the other
     sockets: tuple[int, ...] = (2000, 10_000)
     hold: float = 35.0  # s; Daphne and uvicorn ping every 20
     at_profile: int = 200
@@ -61,8 +63,8 @@ QUICK = Plan(
     admission_seconds=6.0,
     request_seconds=3.0,
     rounds=1,
-    protection_seconds=3.0,
-    protection_rounds=3,
+    protection_rounds=4,
+    protection_end_users=16,
     sockets=(500,),
     at_profile=60,
     hold=10.0,
@@ -262,7 +264,6 @@ def _closed_loop(
     stream: bool = False,
     litellm: Figures | None = None,
     per_second: float = 0.0,
-    seats: Seats | None = None,
 ) -> Figures:
     job: Figures = {
         "kind": "closed_loop",
@@ -284,7 +285,7 @@ def _closed_loop(
         assert litellm is not None
         job |= {"to": litellm["to"], "key": litellm["key"], "model": litellm["model"]}
     else:
-        job |= {"way": way, "seats": seats or stand.seats(clients * CONVERSATIONS, model)}
+        job |= {"way": way, "seats": stand.seats(clients * CONVERSATIONS, model)}
     with Sampler() as sampler:
         found = stand.clients(**job)
     cpu = sampler.used(*found["window"])
@@ -309,40 +310,62 @@ def _mean(rounds: list[Figures]) -> Figures:
 
 # --- What keeps tenants and texts apart ---------------------------------------------------------------------------
 def protection(stand: Stand, plan: Plan) -> Figures:
-    """Turns by turns: of one tenant, whose role all connections keep, and of eight; with texts in the clear and
-    sealed. Each conversation is another end user's, whose key is made with the first message.
+    """Turns of one tenant, whose role all connections keep, and of eight; with texts in the clear and sealed. Each
+    conversation is another end user's, whose key is made with the first message, and has five turns.
     """
-    ways = {
-        "neither": (TENANTS[:1], False),
-        "encryption": (TENANTS[:1], True),
-        "switching": (TENANTS, False),
-        "both": (TENANTS, True),
+    made = stand.more_tenants(2 * len(TENANTS))  # alike but for that: the others may have limits by now
+    clear, sealed = made[: len(TENANTS)], made[len(TENANTS) :]
+    stand.encrypt(clear, False)
+    ways = {"neither": clear[:1], "encryption": sealed[:1], "switching": clear, "both": sealed}
+    model, clients = f"sim-{NO_DELAY}", plan.request_clients
+    seats = {
+        name: stand.seats(clients * plan.protection_end_users, model, tenants, end_users=True)
+        for name, tenants in ways.items()
     }
-    rounds: list[dict[str, Figures]] = []
-    for number in range(plan.protection_rounds):
-        # Each round the other way round: what comes later finds fuller tables.
-        order = list(ways) if number % 2 == 0 else list(reversed(ways))
-        rounds.append({name: _protected(stand, plan, name, *ways[name]) for name in order})
-    stand.encrypt(True)
-    found: Figures = {name: _mean([one[name] for one in rounds]) for name in ways}
+    job = {"clients": clients, "seconds": plan.protection_seconds, "way": "ws", "model": model}
+    with Sampler() as sampler:
+        parts = stand.clients(
+            kind="by_turns", seats=seats, order=_in_turn(list(ways), PROTECTION_WARM_UP + plan.protection_rounds),
+            warm_up=PROTECTION_WARM_UP * len(ways), turns_each=TURNS_EACH, expected=expected(SHORT), **job
+        )  # fmt: skip
+    found: Figures = {name: _by_turns(part, clients, sampler) for name, part in parts.items()}
+    neither = found["neither"]
     for name in list(ways)[1:]:
-        found[name]["of_neither"] = statistics.median(
-            ratio(one[name]["per_second"], one["neither"]["per_second"]) for one in rounds
-        )
-        found[name]["of_neither_by_cpu"] = statistics.median(
-            ratio(one["neither"]["platform_cpu_ms"], one[name]["platform_cpu_ms"]) for one in rounds
-        )
+        one = found[name]
+        one["of_neither"] = ratio(one["per_second"], neither["per_second"])
+        one["of_neither_by_cpu"] = ratio(neither["platform_cpu_ms"], one["platform_cpu_ms"])
+        say(f"  {name}: {one['of_neither']:.2f} of turns a second, by CPU {one['of_neither_by_cpu']:.2f}")
     return found
 
 
-def _protected(stand: Stand, plan: Plan, name: str, tenants: Sequence[str], sealed: bool) -> Figures:
-    stand.encrypt(sealed)
-    model = f"sim-{NO_DELAY}"
-    seats = stand.seats(plan.request_clients * END_USERS, model, tenants, end_users=True)
-    say(f"  {name}:")
-    found = _closed_loop(stand, plan, plan.request_clients, plan.protection_seconds, "ws", model, seats=seats)
-    used = found["cpu_ms_each"]
-    return {**found, "platform_cpu_ms": sum(used[part] for part in PLATFORM if part in used)}
+def _in_turn(names: list[str], rounds: int) -> list[str]:
+    """All of them again and again, each as often first as any other: who comes later finds fuller tables."""
+    return [name for number in range(rounds) for name in _rotated(names, number)]
+
+
+def _rotated(names: list[str], number: int) -> list[str]:
+    begin = number // 2 % len(names)
+    turned = names[begin:] + names[:begin]
+    return turned if number % 2 == 0 else turned[::-1]
+
+
+def _by_turns(part: Figures, clients: int, sampler: Sampler) -> Figures:
+    """What one of several ways did in all of its turns."""
+    windows = part.pop("windows")
+    seconds, done = sum(end - begin for begin, end, _ in windows), sum(count for *_, count in windows)
+    used: Counter[str] = Counter()
+    for begin, end, _ in windows:
+        used.update(sampler.used(begin, end))
+    each = cpu_per_thousand(used, 1000 * done)
+    return {
+        **part,
+        "clients": clients,
+        "done": done,
+        "per_second": ratio(done, seconds),
+        "rounds": [count / (end - begin) for begin, end, count in windows],
+        "cpu_ms_each": each,
+        "platform_cpu_ms": sum(each[name] for name in PLATFORM if name in each),
+    }
 
 
 # --- Idle sockets ----------------------------------------------------------------------------------------------

@@ -37,7 +37,7 @@ class Stand:
 
     live: Live
     server: str
-    keys: Mapping[str, str]
+    keys: dict[str, str]
     environment: Mapping[str, str]
     data_dir: Path
 
@@ -73,16 +73,22 @@ class Stand:
             made.append([(str(row.id), self.keys[slug]) for row in rows])
         return [made[number % len(tenants)][number // len(tenants)] for number in range(count)]
 
-    def encrypt(self, on: bool) -> None:
-        """Have all tenants' texts sealed from now on, or stored as they are."""
+    def more_tenants(self, count: int) -> tuple[str, ...]:
+        """So many more tenants."""
+        slugs = tuple(f"bench-more-{number}" for number in range(1, count + 1))
+        self.keys.update(_tenants(slugs))
+        return slugs
+
+    def encrypt(self, tenants: Sequence[str], on: bool) -> None:
+        """Have these tenants' texts sealed from now on, or stored as they are."""
         from chatplatform import tenancy
         from tenants import control
         from tenants.models import Tenant
 
         with tenancy.in_platform():
-            tenants = Tenant.objects.filter(slug__in=TENANTS)
-            tenants.update(encrypts=on)
-            for tenant in tenants:
+            rows = Tenant.objects.filter(slug__in=tenants)
+            rows.update(encrypts=on)
+            for tenant in rows:
                 control.tenant_changed(tenant.id)
         time.sleep(1)  # the control bus tells all processes
 
@@ -172,12 +178,14 @@ def standing(server: str, data_dir: Path, more: Mapping[str, str]) -> Iterator[S
 
     django.setup()
     from chatplatform import embedded
+    from chatplatform.testing import cast
     from chatplatform.testing.live import running_platform
     from chatplatform.testing.simulator.runner import simulator_process
 
     with ExitStack() as stack:
         stack.enter_context(embedded.ensure(data_dir))
-        keys = _tenants()
+        cast.prepare()
+        keys = _tenants(TENANTS)
         simulator = stack.enter_context(simulator_process("--ttft", "0"))
         live = stack.enter_context(
             running_platform(server, simulator=simulator, environment={**SHIPPED, **more})
@@ -185,18 +193,17 @@ def standing(server: str, data_dir: Path, more: Mapping[str, str]) -> Iterator[S
         yield Stand(live, server, keys, more, data_dir)
 
 
-def _tenants() -> dict[str, str]:
-    """The tenants between which the load is shared, each with a key."""
+def _tenants(slugs: Sequence[str]) -> dict[str, str]:
+    """New tenants, each with a key."""
     from chatplatform.testing import cast
     from tenants.services import provisioning
 
-    cast.prepare()
-    for slug in TENANTS:
+    for slug in slugs:
         # Streams that are to be live all at once are longer than what a tenant's reply may be otherwise.
         longest = {"max_tokens_per_response": 4096}
         tenant, _, _ = provisioning.request_tenant(slug.title(), slug, configuration=longest)
         provisioning.provision(tenant.id)
-    return {slug: cast.key(slug) for slug in TENANTS}
+    return {slug: cast.key(slug) for slug in slugs}
 
 
 def _raise_file_limit() -> None:

@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import genai_prices
 import pytest
+from django.utils import timezone
 from genai_prices import types
 from genai_prices.data import providers
 from hypothesis import HealthCheck, given, settings
@@ -21,12 +22,14 @@ from billing.models.prices import STAFF
 from billing.pricing import UNIT, Price, Prices, Unpriced, charged, exact
 from billing.services import price_list
 from billing.services.prices import rows_of
+from chatplatform import tenancy
 from chatplatform.llm.types import ModelRef, Usage
 
 LISTED, LEFT_OUT = price_list.listed()
 ROWS = list(rows_of(LISTED))
 STEPS = sorted({rates.over_input_tokens for price in LISTED for rates in price.rates} - {0})
 DATES = sorted({price.starts for price in LISTED})
+HAIKU = ModelRef("anthropic", "claude-haiku-4-5")
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 FOR_DIGITS = "20261121"
 
@@ -318,29 +321,36 @@ def test_a_migrated_database_has_the_prices_of_the_list() -> None:
 
 
 @pytest.mark.django_db
-def test_the_table_is_asked_once_and_again_when_it_changed(django_assert_num_queries: Any) -> None:
-    pricing.forget()
-    with django_assert_num_queries(1):
-        first = pricing.current()
+def test_the_table_is_read_once_and_then_only_asked_whether_it_changed(django_assert_num_queries: Any) -> None:
+    first = pricing.current()
+    with django_assert_num_queries(0):
         assert pricing.current() is pricing.cached() is first
     pricing.forget()
     assert pricing.cached() is None
     with django_assert_num_queries(1):
-        assert pricing.current() is not first
+        assert pricing.current() is first
+    for price, when in (77, "at first"), (78, "a second time in the same transaction"):
+        with tenancy.in_platform():
+            ModelPrice.objects.filter(id=first.price(HAIKU).id).update(output_price=price)
+        with django_assert_num_queries(2):
+            assert pricing.load().price(HAIKU).output == price, when
 
 
 @pytest.mark.django_db
-def test_prices_that_got_old_are_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert pricing.FRESH_SECONDS < 5
-    monkeypatch.setattr(pricing, "FRESH_SECONDS", 0.0)
+def test_a_price_that_begins_to_hold_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     first = pricing.load()
-    assert pricing.cached() is None
-    assert pricing.current() is not first
+    with tenancy.in_platform():
+        row = ModelPrice.objects.get(id=first.price(HAIKU).id)
+        row.pk, row.valid_from, row.output_price = uuid4(), timezone.now() + timedelta(hours=1), Decimal(99)
+        row.save(force_insert=True)
+    assert pricing.load().price(HAIKU).output != 99
+    monkeypatch.setattr(pricing.timezone, "now", lambda: row.valid_from)
+    assert pricing.load().price(HAIKU).output == 99
 
 
 @pytest.mark.django_db
 async def test_an_event_loop_uses_what_a_thread_loaded_and_never_asks_the_database() -> None:
-    loaded = pricing._kept
+    loaded = pricing._kept.last(None)
     pricing.forget()
     assert loaded is not None
     assert pricing.current() is loaded

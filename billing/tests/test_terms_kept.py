@@ -1,0 +1,71 @@
+"""A tenant's state is kept, and only what was changed is read again: whatever it is made of, nobody having been told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.utils import timezone
+
+from billing.models import Plan, Subscription
+from chatplatform import tenancy
+from chatplatform.testing import cast
+from tenants import selectors
+from tenants.models import ConfigurationVersion, Tenant
+from tenants.selectors import TenantState
+
+pytestmark = pytest.mark.django_db
+TODAY = timezone.now().date
+
+
+def plan_changes(state: TenantState) -> None:
+    Plan.objects.filter(code=state.terms.plan).update(markup_percent=77)
+
+
+def subscribed(state: TenantState) -> None:
+    plan = Plan.objects.exclude(code=state.terms.plan).first()
+    Subscription.objects.create(tenant_id=state.ref.id, plan=plan, starts=TODAY())
+
+
+def subscribed_to_something_better_earlier(state: TenantState) -> None:
+    other = Plan.objects.exclude(code=state.terms.plan).first()
+    Subscription.objects.create(tenant_id=state.ref.id, plan=other, starts=TODAY() - timedelta(days=1))
+
+
+def renamed(state: TenantState) -> None:
+    Tenant.objects.filter(id=state.ref.id).update(name="Another name")
+
+
+def configured(state: TenantState) -> None:
+    row = ConfigurationVersion.objects.filter(tenant_id=state.ref.id).latest("number")
+    row.pk, row.number, row.greeting = None, row.number + 1, "Another greeting"
+    row.save(force_insert=True)
+
+
+@pytest.mark.parametrize(
+    "change", [plan_changes, subscribed, subscribed_to_something_better_earlier, renamed, configured]
+)
+def test_every_change_is_seen(
+    change: Callable[[TenantState], None], django_assert_num_queries: Any
+) -> None:
+    tenant = cast.state("acme").ref.id
+    before = selectors.state(tenant)
+    selectors._states.make_old(tenant)
+    with django_assert_num_queries(1):
+        assert selectors.state(tenant) is before
+    with tenancy.in_platform():
+        change(before)
+    selectors._states.make_old(tenant)
+    assert selectors.state(tenant) != before
+
+
+def test_a_plan_that_begins_tomorrow_changes_nothing(django_assert_num_queries: Any) -> None:
+    before = cast.state("acme")
+    with tenancy.in_platform():
+        plan = Plan.objects.exclude(code=before.terms.plan).first()
+        Subscription.objects.create(tenant_id=before.ref.id, plan=plan, starts=TODAY() + timedelta(days=1))
+    selectors._states.make_old(before.ref.id)
+    with django_assert_num_queries(1):
+        assert selectors.state(before.ref.id) is before
