@@ -103,6 +103,13 @@ def to_open(key_id: bytes) -> AESGCM:
     raise UnknownKey(UUID(bytes=key_id))
 
 
+def offer(owner: UUID, wrapped: bytes, by: UUID) -> None:
+    """Keep a contact's key that a statement has read along, if what unwraps it is at hand: it need not be looked up."""
+    tenant = tenancy.current_tenant()
+    if not _cached((tenant.id, owner.bytes)) and (wrapping := _cached((tenant.id, by.bytes))):
+        _keep_unwrapped(wrapping, owner, wrapped)
+
+
 def words_key() -> bytes:
     """What the current tenant's words are hidden by, 32 bytes; it stays the same when keys are rotated."""
     return _to_use(tenancy.current_tenant(), None).words
@@ -215,8 +222,12 @@ def _unwrapped_key(tenant: TenantRef, id: UUID, wrapped: bytes, by: UUID) -> Key
     wrapping = _wrapping(tenant.id, by)
     if wrapping is None:
         return None
+    return _keep_unwrapped(wrapping, id, wrapped)
+
+
+def _keep_unwrapped(wrapping: Wrapping, id: UUID, wrapped: bytes) -> Key:
     plain = wrapping.unwrap(wrapped, id)
-    return _keep((tenant.id, id.bytes), Key(AESGCM(plain), hmac.digest(plain, b"words", "sha256")))
+    return _keep((wrapping.tenant, id.bytes), Key(AESGCM(plain), hmac.digest(plain, b"words", "sha256")))
 
 
 def _wrapping(tenant: UUID, id: UUID) -> Wrapping | None:

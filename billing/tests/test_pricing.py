@@ -321,7 +321,9 @@ def test_a_migrated_database_has_the_prices_of_the_list() -> None:
 
 
 @pytest.mark.django_db
-def test_the_table_is_read_once_and_then_only_asked_whether_it_changed(django_assert_num_queries: Any) -> None:
+def test_the_table_is_read_once_and_then_only_asked_whether_it_changed(
+    django_assert_num_queries: Any,
+) -> None:
     first = pricing.current()
     with django_assert_num_queries(0):
         assert pricing.current() is pricing.cached() is first

@@ -1,4 +1,4 @@
-"""A tenant's state is kept, and only what was changed is read again: whatever it is made of, nobody having been told."""
+"""A tenant's state is kept, and only what was changed is read again, whatever that is, nobody having been told."""
 
 from __future__ import annotations
 
@@ -47,9 +47,7 @@ def configured(state: TenantState) -> None:
 @pytest.mark.parametrize(
     "change", [plan_changes, subscribed, subscribed_to_something_better_earlier, renamed, configured]
 )
-def test_every_change_is_seen(
-    change: Callable[[TenantState], None], django_assert_num_queries: Any
-) -> None:
+def test_every_change_is_seen(change: Callable[[TenantState], None], django_assert_num_queries: Any) -> None:
     tenant = cast.state("acme").ref.id
     before = selectors.state(tenant)
     selectors._states.make_old(tenant)

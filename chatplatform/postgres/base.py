@@ -205,13 +205,18 @@ class DatabaseWrapper(django_tenants_backend.DatabaseWrapper):  # type: ignore[m
         self.validate_no_broken_transaction()
         scope = tenancy.current_scope()
         self.ensure_connection()
+        connection, (role, path) = self.connection, self.wanted(scope)
         with self.wrap_database_errors:
-            self.fence()
-            if not self.connection.autocommit:
-                self.connection.wait(self.connection._start_query())
+            switch = None
+            if connection.autocommit and connection.pgconn.transaction_status == TransactionStatus.IDLE:
+                switch = None if reported_path(connection.pgconn) == path else _switch(role, path)
+            else:
+                self.fence()
+            if not connection.autocommit:
+                connection.wait(connection._start_query())
             if self.queries_logged:
                 self.queries_log.append({"sql": statement.text, "time": "0"})
-            return of_connection(self.connection).run(statement, values, self.wanted(scope)[1])
+            return of_connection(connection).run(statement, values, path, switch)
 
     async def ask(self, statement: Statement, values: Mapping[str, Any]) -> list[Row]:
         """As `run`, from an event loop, over one of its lines.

@@ -7,6 +7,7 @@ connection keeps a statement once for each path, those that were used last.
 from __future__ import annotations
 
 import re
+import select
 from collections import OrderedDict
 from collections.abc import Mapping
 from itertools import count
@@ -102,24 +103,36 @@ class Prepared:
     def __init__(self, connection: Connection[Any]) -> None:
         self._server, self._kept = connection.pgconn, Kept(connection)
 
-    def run(self, statement: Statement, values: Mapping[str, Any], path: str) -> list[Row]:
-        """The rows that a statement answers with, run on this search_path. Raises psycopg's errors."""
+    def run(
+        self, statement: Statement, values: Mapping[str, Any], path: str, switch: bytes | None = None
+    ) -> list[Row]:
+        """The rows that a statement answers with, run on this search_path. `switch` takes that on before, in the same
+        round trip: where it cannot, the server leaves the statement out. Raises psycopg's errors.
+        """
         try:
-            return self._run(statement, values, path)
+            return self._run(statement, values, path, switch)
         except OUTDATED:
             self._kept.forget(statement, path)
             if self._server.transaction_status != TransactionStatus.IDLE:
                 raise
-            return self._run(statement, values, path)
+            return self._run(statement, values, path, switch)
 
-    def _run(self, statement: Statement, values: Mapping[str, Any], path: str) -> list[Row]:
+    def _run(
+        self, statement: Statement, values: Mapping[str, Any], path: str, switch: bytes | None
+    ) -> list[Row]:
         server, sent = self._server, self._kept.sent(statement, values)
         name, new, dropped = self._kept.name(statement, path)
         if dropped:
             ask(server, b"DEALLOCATE " + dropped)
         if name and new:
+            if switch:
+                ask(server, switch)
+                switch = None
             self._prepare(name, statement, path)
-        answer = server.exec_prepared(name, sent) if name else server.exec_params(statement.sent, sent)
+        if switch:
+            answer = _behind(server, switch, name, statement, sent)
+        else:
+            answer = server.exec_prepared(name, sent) if name else server.exec_params(statement.sent, sent)
         return self._kept.rows(checked(server, answer))
 
     def _prepare(self, name: bytes, statement: Statement, path: str) -> None:
@@ -128,6 +141,41 @@ class Prepared:
         except Error:
             self._kept.forget(statement, path)
             raise
+
+
+def _behind(server: PGconn, switch: bytes, name: bytes | None, statement: Statement, sent: Any) -> PGresult:
+    """What a statement answers behind another one that it depends on: its own answer, or the other's failure."""
+    server.enter_pipeline_mode()
+    try:
+        server.send_query_params(switch, None)
+        if name:
+            server.send_query_prepared(name, sent)
+        else:
+            server.send_query_params(statement.sent, sent)
+        server.pipeline_sync()
+        answers = _answers(server)
+    finally:
+        if server.status == ConnStatus.OK:
+            server.exit_pipeline_mode()
+    return next((answer for answer in answers if answer.status not in GOOD), answers[-1])
+
+
+def _answers(server: PGconn) -> list[PGresult]:
+    """All answers up to the end of the pipeline. Raises OperationalError: the connection is lost."""
+    found: list[PGresult] = []
+    waiting = select.poll()
+    waiting.register(server.socket, select.POLLIN)
+    while server.flush():  # the socket takes what there is at once, unless it is very much
+        select.select([], [server.socket], [])
+    while True:
+        while server.is_busy():  # waits here, where other threads may run, and not in get_result
+            waiting.poll()
+            server.consume_input()
+        answer = server.get_result()
+        if answer is not None:
+            if answer.status == ExecStatus.PIPELINE_SYNC:
+                return found
+            found.append(answer)
 
 
 def ask(server: PGconn, statement: bytes) -> PGresult:

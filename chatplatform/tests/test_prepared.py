@@ -11,12 +11,20 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
-from django.db import DataError, IntegrityError, OperationalError, connection, connections, transaction
+from django.db import (
+    DatabaseError,
+    DataError,
+    IntegrityError,
+    OperationalError,
+    connection,
+    connections,
+    transaction,
+)
 from psycopg.errors import UniqueViolation
 
 from chatplatform import embedded, tenancy
-from chatplatform.postgres import prepared
-from chatplatform.postgres.prepared import Statement
+from chatplatform.postgres import base, prepared, roles
+from chatplatform.postgres.prepared import Statement, reported_path
 from chatplatform.tenancy import NoTenant
 from chatplatform.testing import cast
 from tenants.models import Contact
@@ -48,8 +56,10 @@ def outside(fresh: Any) -> TenantState:
 
 def kept() -> int:
     """How many statements the server has prepared for this connection."""
-    row: Any = connection.connection.execute("SELECT count(*) FROM pg_prepared_statements").fetchone()
-    return int(row[0])
+    here = connection.connection
+    # `cast.state` asks one of its own.
+    others = "SELECT count(*) FROM pg_prepared_statements WHERE statement NOT LIKE '%tenants_tenant%'"
+    return int(here.execute(others).fetchone()[0])
 
 
 def test_each_tenant_is_answered_from_its_own_schema(acme: TenantState, globex: TenantState) -> None:
@@ -172,3 +182,48 @@ def test_a_connection_that_is_gone_leaves_nothing_behind(servers: embedded.Serve
     del gone
     gc.collect()
     assert trace() is None
+
+
+def test_the_change_of_role_goes_out_in_the_same_round_trip(fresh: Any, outside: TenantState) -> None:
+    alone = list[bytes]()
+    for tenant in (
+        outside,
+        cast.state("globex"),
+    ) * 4:  # seen first, prepared, and then twice as it was prepared
+        with tenancy.in_tenant(tenant.ref), pytest.MonkeyPatch.context() as patched:
+            patched.setattr(prepared, "ask", lambda server, asked: alone.append(asked) or server.exec_(asked))
+            assert NAME.run({"id": SAME}) == []
+            assert (
+                reported_path(connection.connection.pgconn) == connection.wanted(tenancy.current_scope())[1]
+            )
+    assert len(alone) == 2, "only where the statement had to be prepared"
+
+
+def test_a_role_that_cannot_be_taken_on_leaves_the_statement_out(
+    fresh: Any, outside: TenantState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with tenancy.in_tenant(outside.ref):
+        for _ in range(2):
+            NAME.run({"id": SAME})
+    before = connection.connection.pgconn.parameter_status(b"search_path")
+    wrong = base._switch("nobody_has_this_name", "pg_catalog")
+    with tenancy.in_platform(), monkeypatch.context() as patched:
+        patched.setattr(base, "_switch", lambda role, path: wrong)
+        with pytest.raises(DatabaseError, match="nobody_has_this_name"):
+            NAME.run({"id": SAME})
+    assert connection.connection.pgconn.parameter_status(b"search_path") == before
+    with tenancy.in_tenant(outside.ref):
+        assert NAME.run({"id": SAME}) == []
+
+
+def test_a_connection_that_is_lost_in_the_round_trip_is_an_error(fresh: Any, outside: TenantState) -> None:
+    other = cast.state("globex")
+    with tenancy.in_tenant(outside.ref):
+        NAME.run({"id": SAME})
+        with roles.admin_connection() as admin:
+            admin.execute("SELECT pg_terminate_backend(%s)", [connection.connection.pgconn.backend_pid])
+    with tenancy.in_tenant(other.ref), pytest.raises(OperationalError):
+        NAME.run({"id": SAME})
+    connection.close()
+    with tenancy.in_tenant(outside.ref):
+        assert NAME.run({"id": SAME}) == []

@@ -27,6 +27,7 @@ from chatplatform.llm.types import ChatMessage, ModelRef
 from chatplatform.postgres.prepared import Statement
 from conversations.models import Conversation, Message, Reply
 from conversations.prompts.build import HISTORY_MESSAGES
+from tenants import keyring
 
 M = TypeVar("M", bound=Model)
 
@@ -50,10 +51,11 @@ SELECT begun.user_message_id, begun.conversation_id, begun.status, begun.attempt
     begun.created_at, begun.started_at,
     conversation.model, conversation.fallback_model, conversation.temperature, conversation.system_prompt,
     conversation.contact_id, said.ids, said.roles, said.contents, begun.cancel_requested,
-    EXISTS (SELECT FROM conversations_chunk), hold.usd, hold.tokens
+    EXISTS (SELECT FROM conversations_chunk), hold.usd, hold.tokens, key.wrapped, key.tenant_key
 FROM begun
 LEFT JOIN billing_hold AS hold ON hold.reply = %(reply)s AND hold.attempt = begun.attempt
 JOIN conversations_conversation AS conversation ON conversation.id = begun.conversation_id
+LEFT JOIN tenants_datakey AS key ON key.id = conversation.contact_id
 CROSS JOIN LATERAL (
     SELECT array_agg(newest.id ORDER BY newest.id), array_agg(newest.role ORDER BY newest.id),
         array_agg(newest.content ORDER BY newest.id)
@@ -145,12 +147,14 @@ def _begun(reply_id: UUID, row: Sequence[Any]) -> Begun:
     if row[OF_REPLY.index("attempt")] > 1:
         _keep_received(reply_id, row[OF_REPLY.index("attempt")])
     split = len(OF_REPLY) + len(OF_CONVERSATION)
-    ids, roles, contents, cancelled, knows, usd, tokens = row[split:]
+    ids, roles, contents, cancelled, knows, usd, tokens, wrapped, wrapped_by = row[split:]
     reply = _instance(Reply, OF_REPLY, row[: len(OF_REPLY)])
     conversation = _instance(
         Conversation, ("id", *OF_CONVERSATION), (reply.conversation_id, *row[len(OF_REPLY) : split])
     )
     reply.message_id, reply.conversation = reply_id, conversation
+    if conversation.contact_id and wrapped:
+        keyring.offer(conversation.contact_id, bytes(wrapped), wrapped_by)
     said = [
         ChatMessage("user" if role == "user" else "assistant", content)
         for id, role, stored in zip(ids, roles, contents, strict=True)

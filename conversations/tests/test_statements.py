@@ -21,7 +21,9 @@ from conversations.models import Conversation, Message, Reply, Work
 from conversations.services import leases, settlement, statements
 from conversations.services.settlement import Outcome
 from conversations.vocabulary import ReplyStatus, Role
+from tenants import keyring
 from tenants.selectors import TenantState
+from tenants.services.contacts import contact_for
 
 HOLDER = "somebody:1"
 OUTCOME = Outcome(
@@ -91,6 +93,18 @@ def test_beginning_takes_the_lease_and_marks_the_reply(conversation: Conversatio
     for name in statements.OF_CONVERSATION:
         assert getattr(begun.reply.conversation, name) == getattr(conversation, name)
     assert not begun.cancelled and not begun.knows
+
+
+def test_the_end_users_key_comes_along(in_acme: TenantState) -> None:
+    jane = contact_for("jane")
+    reply = accepted(Conversation.objects.create(contact=jane), "What is sealed?")
+    keyring._uncommitted.clear()  # as if what the test has written were
+    assert Message.objects.get(pk=reply.user_message_id).content
+    del keyring._kept[in_acme.ref.id, jane.id.bytes]
+    with CaptureQueriesContext(connection) as asked:
+        begun = begin(reply)
+    assert len([query for query in asked if "set_config" not in query["sql"]]) == 1
+    assert begun.said[-1].content == "What is sealed?"
 
 
 def test_beginning_reads_the_last_twenty_messages_up_to_the_question(conversation: Conversation) -> None:
