@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
-from dataclasses import asdict
+from dataclasses import fields
 from functools import cache
 from typing import Any, ParamSpec, TypeVar
 from uuid import UUID
@@ -47,6 +47,7 @@ SENDING: dict[str, Any] = {
     "content_encoding": "utf-8",
     "delivery_mode": "persistent",
 }
+TENANT_FIELDS = tuple(field.name for field in fields(TenantRef))
 IMPATIENT = {"max_retries": 0, "socket_timeout": SEND_WITHIN, "socket_connect_timeout": SEND_WITHIN}
 
 
@@ -92,7 +93,8 @@ def enqueue(task: str, *args: Any, tenant: TenantRef | None = None, request: str
     """Send a job now. False if the broker is away: who needs the job done has a reconciler for that."""
     kwargs: dict[str, Any] = {"request": request}
     if tenant:
-        kwargs["tenant"] = {**asdict(tenant), "id": str(tenant.id)}
+        # dataclasses.asdict copies each value deeply, which takes longer than all else here.
+        kwargs["tenant"] = {name: str(getattr(tenant, name)) for name in TENANT_FIELDS}
     if (take := _taken_by.get()) is not None:
         take(task, args, kwargs)
         return True

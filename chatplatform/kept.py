@@ -32,7 +32,8 @@ class Entry(Generic[V]):
 class Kept(Generic[K, V]):
     """Values by key, each at most `seconds` old; the `most` that were asked for last. Safe between threads.
 
-    `mark` is read before the value that it stands for, so that a change between the two is seen the next time.
+    `mark` is read before the value that it stands for, so that a change between the two is seen the next time. None is
+    not kept: what is made up must not crowd out what there is.
     """
 
     def __init__(
@@ -64,7 +65,10 @@ class Kept(Generic[K, V]):
         mark = self._mark(key)
         value = entry.value if entry and entry.mark == mark else self._load(key)
         with self._lock:
-            self._entries[key] = Entry(value, mark, began, began + self.seconds - MEANWHILE)
+            if value is None:
+                self._entries.pop(key, None)
+            else:
+                self._entries[key] = Entry(value, mark, began, began + self.seconds - MEANWHILE)
         return value
 
     def make_old(self, key: K) -> None:

@@ -272,11 +272,11 @@ async def closed_loop(to: Address, job: dict[str, Any]) -> dict[str, Any]:
 
 
 async def by_turns(to: Address, job: dict[str, Any]) -> dict[str, Any]:
-    """As `closed_loop`, of several groups of `seats` by turns, in their `order`: each has `seconds` at a time, and
-    answers that are then under way end before the next begins. So what else the machine does falls on all alike.
-    The first `warm_up` of them do not count.
+    """As `closed_loop`, of several `groups` by turns, in their `order`: each has `seconds` at a time, and answers that
+    are then under way end before the next begins. So what else the machine does falls on all alike. The first
+    `warm_up` of them do not count. What is in a group is otherwise than in the job.
     """
-    asks = {name: await _asks(to, job, seats) for name, seats in job["seats"].items()}
+    asks = {name: await _group(to, {**job, **group}) for name, group in job["groups"].items()}
     found: dict[str, dict[str, Any]] = {}
     for name in job["order"][: job["warm_up"]]:
         await Chats(job["expected"]).until(time.monotonic() + job["seconds"], asks[name])
@@ -290,6 +290,10 @@ async def by_turns(to: Address, job: dict[str, Any]) -> dict[str, Any]:
         one["failed"] += failures["failed"]
         one["faults"] += failures["faults"]
     return {name: {**one, "took_ms": spread(one.pop("took"))} for name, one in found.items()}
+
+
+async def _group(to: Address, job: dict[str, Any]) -> list[Ask]:
+    return await _asks(Address(**job["other"]) if "other" in job else to, job, job["seats"])
 
 
 class Chats:

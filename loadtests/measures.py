@@ -6,7 +6,7 @@ import math
 import statistics
 import sys
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
@@ -25,6 +25,7 @@ ADMISSIONS = 50.0  # messages a second
 SHORT = 50  # tokens of a reply without delay
 CONVERSATIONS = 10  # of each client, which it uses in turn: histories stay short
 TURNS_EACH = 5  # of an end user, where each conversation is another one's
+MEMORY_WARM_UP = 6.0  # s
 PROTECTION_WARM_UP = 4  # rounds: until each connection has prepared what it runs for each tenant
 SPARE_FILES = 500
 Figures = dict[str, Any]
@@ -42,8 +43,8 @@ class Plan:
     turn_seconds: float = 10.0
     admission_seconds: float = 20.0
     request_clients: int = 32
-    request_seconds: float = 6.0
-    rounds: int = 2
+    request_seconds: float = 4.0
+    rounds: int = 6
     protection_seconds: float = 2.0
     protection_rounds: int = 16  # many and short: what else the machine does falls on all ways alike
     protection_end_users: int = 40  # of each client, one after the other
@@ -62,7 +63,7 @@ QUICK = Plan(
     turn_seconds=4.0,
     admission_seconds=6.0,
     request_seconds=3.0,
-    rounds=1,
+    rounds=2,
     protection_rounds=4,
     protection_end_users=16,
     sockets=(500,),
@@ -162,7 +163,7 @@ def first_token(stand: Stand, plan: Plan) -> Figures:
 # --- Memory --------------------------------------------------------------------------------------------------
 def memory(stand: Stand, plan: Plan) -> Figures:
     """What live streams add, over the platform that is at work: turns open the connections of its pools before."""
-    _closed_loop(stand, plan, plan.turn_clients, plan.request_seconds, "rest")
+    _closed_loop(stand, plan, plan.turn_clients, MEMORY_WARM_UP, "rest")
     time.sleep(3)
     idle, live = memory_kb(), dict[str, int]()
 
@@ -231,22 +232,18 @@ def quantile(counts: Mapping[float, float], wanted: float) -> float:
 
 def requests(stand: Stand, plan: Plan) -> Figures:
     """Requests without streaming, by turns: to the simulator, through the platform, through LiteLLM."""
+    model, clients = f"sim-{NO_DELAY}", plan.request_clients
     with proxy(plan.litellm, stand) if plan.litellm else nullcontext() as litellm:
-        ways = ["direct", "rest", *(["litellm"] if litellm else [])]
-        for way in ways:  # what is asked first takes seconds
-            _closed_loop(stand, plan, plan.request_clients, 1.0, way, litellm=litellm)
-        rounds = [
-            {
-                way: _closed_loop(
-                    stand, plan, plan.request_clients, plan.request_seconds, way, litellm=litellm
-                )
-                for way in ways
-            }
-            for _ in range(plan.rounds)
-        ]
-    found: Figures = {way: _mean([one[way] for one in rounds]) for way in ways}
-    for way in ways:
-        found[way]["of_direct"] = ratio(found[way]["per_second"], found["direct"]["per_second"])
+        groups: Figures = {
+            "direct": {"way": "completions", "other": stand.simulator, "seats": []},
+            "rest": {"way": "rest", "seats": stand.seats(clients * CONVERSATIONS, model)},
+        }
+        if litellm:
+            other = {"other": litellm["to"], "key": litellm["key"], "model": litellm["model"]}
+            groups["litellm"] = {"way": "completions", "seats": [], **other}
+        found = _by_turns(stand, plan, groups, plan.request_seconds, plan.rounds, 1, model=model)
+    for name in groups:
+        found[name]["of_direct"] = ratio(found[name]["per_second"], found["direct"]["per_second"])
     if litellm:
         found["of_litellm"] = ratio(found["rest"]["per_second"], found["litellm"]["per_second"])
         found["litellm"]["version"] = litellm["version"]
@@ -262,7 +259,6 @@ def _closed_loop(
     model: str = f"sim-{NO_DELAY}",
     *,
     stream: bool = False,
-    litellm: Figures | None = None,
     per_second: float = 0.0,
 ) -> Figures:
     job: Figures = {
@@ -271,8 +267,6 @@ def _closed_loop(
         "seconds": seconds,
         "warm_up": 2.0,
         "model": model,
-    }
-    job |= {
         "per_second": per_second,
         "expected": expected(SHORT),
         "seats": [],
@@ -281,9 +275,6 @@ def _closed_loop(
     }
     if way == "direct":
         job["to"] = stand.simulator
-    elif way == "litellm":
-        assert litellm is not None
-        job |= {"to": litellm["to"], "key": litellm["key"], "model": litellm["model"]}
     else:
         job |= {"way": way, "seats": stand.seats(clients * CONVERSATIONS, model)}
     with Sampler() as sampler:
@@ -291,21 +282,6 @@ def _closed_loop(
     cpu = sampler.used(*found["window"])
     say(f"  {way}: {found['per_second']:.0f} a second, {found['failed']} failed")
     return {**found, "cpu_ms_each": cpu_per_thousand(cpu, 1000 * found["per_second"] * seconds)}
-
-
-def _mean(rounds: list[Figures]) -> Figures:
-    """Of several rounds of the same; what failed is added up."""
-    times = len(rounds)
-    took = {name: sum(one["took_ms"][name] or 0.0 for one in rounds) / times for name in ("p50", "p95")}
-    return {
-        **rounds[-1],
-        "done": sum(one["done"] for one in rounds),
-        "failed": sum(one["failed"] for one in rounds),
-        "faults": sorted({fault for one in rounds for fault in one["faults"]}),
-        "per_second": sum(one["per_second"] for one in rounds) / times,
-        "rounds": [one["per_second"] for one in rounds],
-        "took_ms": took,
-    }
 
 
 # --- What keeps tenants and texts apart ---------------------------------------------------------------------------
@@ -317,24 +293,33 @@ def protection(stand: Stand, plan: Plan) -> Figures:
     clear, sealed = made[: len(TENANTS)], made[len(TENANTS) :]
     stand.encrypt(clear, False)
     ways = {"neither": clear[:1], "encryption": sealed[:1], "switching": clear, "both": sealed}
-    model, clients = f"sim-{NO_DELAY}", plan.request_clients
-    seats = {
-        name: stand.seats(clients * plan.protection_end_users, model, tenants, end_users=True)
+    model, count = f"sim-{NO_DELAY}", plan.request_clients * plan.protection_end_users
+    groups = {
+        name: {"way": "ws", "seats": stand.seats(count, model, tenants, end_users=True)}
         for name, tenants in ways.items()
     }
-    job = {"clients": clients, "seconds": plan.protection_seconds, "way": "ws", "model": model}
-    with Sampler() as sampler:
-        parts = stand.clients(
-            kind="by_turns", seats=seats, order=_in_turn(list(ways), PROTECTION_WARM_UP + plan.protection_rounds),
-            warm_up=PROTECTION_WARM_UP * len(ways), turns_each=TURNS_EACH, expected=expected(SHORT), **job
-        )  # fmt: skip
-    found: Figures = {name: _by_turns(part, clients, sampler) for name, part in parts.items()}
-    neither = found["neither"]
+    seconds, rounds = plan.protection_seconds, plan.protection_rounds
+    found = _by_turns(stand, plan, groups, seconds, rounds, PROTECTION_WARM_UP, turns_each=TURNS_EACH)
     for name in list(ways)[1:]:
-        one = found[name]
+        one, neither = found[name], found["neither"]
         one["of_neither"] = ratio(one["per_second"], neither["per_second"])
         one["of_neither_by_cpu"] = ratio(neither["platform_cpu_ms"], one["platform_cpu_ms"])
-        say(f"  {name}: {one['of_neither']:.2f} of turns a second, by CPU {one['of_neither_by_cpu']:.2f}")
+    return found
+
+
+# --- Several ways by turns ---------------------------------------------------------------------------------------
+def _by_turns(
+    stand: Stand, plan: Plan, groups: Figures, seconds: float, rounds: int, warm_up: int, **job: Any
+) -> Figures:
+    """What each of several groups of clients did in all of its turns; `warm_up` rounds before these do not count."""
+    clients = plan.request_clients
+    job |= {"clients": clients, "seconds": seconds, "expected": expected(SHORT), "groups": groups}
+    order, before = _in_turn(list(groups), warm_up + rounds), warm_up * len(groups)
+    with Sampler() as sampler:
+        parts = stand.clients(kind="by_turns", order=order, warm_up=before, **job)
+    found: Figures = {name: _summed(part, clients, sampler) for name, part in parts.items()}
+    for name, one in found.items():
+        say(f"  {name}: {one['per_second']:.0f} a second, {one['failed']} failed")
     return found
 
 
@@ -349,13 +334,13 @@ def _rotated(names: list[str], number: int) -> list[str]:
     return turned if number % 2 == 0 else turned[::-1]
 
 
-def _by_turns(part: Figures, clients: int, sampler: Sampler) -> Figures:
-    """What one of several ways did in all of its turns."""
+def _summed(part: Figures, clients: int, sampler: Sampler) -> Figures:
     windows = part.pop("windows")
     seconds, done = sum(end - begin for begin, end, _ in windows), sum(count for *_, count in windows)
-    used: Counter[str] = Counter()
+    used: dict[str, float] = defaultdict(float)
     for begin, end, _ in windows:
-        used.update(sampler.used(begin, end))
+        for name, cpu in sampler.used(begin, end).items():
+            used[name] += cpu
     each = cpu_per_thousand(used, 1000 * done)
     return {
         **part,

@@ -129,20 +129,22 @@ class Http(asyncio.Protocol):
         self.on_data: Callable[[float, bytes], None] = lambda at, data: None
         self._answer: asyncio.Future[tuple[int, bytes]]
         self._transport: asyncio.Transport
+        self._peer: tuple[str, int]
         self._received = bytearray()
         # Status, where the body begins, where it ends (-1: chunked).
         self._head: tuple[int, int, int] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport, self._peer = transport, transport.get_extra_info("peername")[:2]
 
     async def ask(self, request: bytes) -> tuple[int, bytes]:
         """Status and body (of one in chunks: with the chunks' sizes, see `joined`). Raises Refused."""
+        loop = asyncio.get_running_loop()
+        if self._transport.is_closing():  # a server need not keep it for longer than it likes
+            await loop.create_connection(lambda: self, *self._peer)
         self._received, self._head = bytearray(), None
-        self._answer = asyncio.get_running_loop().create_future()
-        if self._transport.is_closing():
-            raise Refused("connection lost")
+        self._answer = loop.create_future()
         self._transport.write(request)
         return await self._answer
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import genai_prices
 import pytest
@@ -310,6 +310,13 @@ def test_what_nobody_knows_has_no_price(name: str) -> None:
         AT[NOW].price(ModelRef(*name.split("/")))
 
 
+def row_of(prices: Prices) -> UUID:
+    """The row of Haiku's price."""
+    found = prices.price(HAIKU).id
+    assert found
+    return found
+
+
 # --- What a process keeps ------------------------------------------------------------------------------------------
 @pytest.mark.django_db
 def test_a_migrated_database_has_the_prices_of_the_list() -> None:
@@ -333,7 +340,7 @@ def test_the_table_is_read_once_and_then_only_asked_whether_it_changed(
         assert pricing.current() is first
     for price, when in (77, "at first"), (78, "a second time in the same transaction"):
         with tenancy.in_platform():
-            ModelPrice.objects.filter(id=first.price(HAIKU).id).update(output_price=price)
+            ModelPrice.objects.filter(pk=row_of(first)).update(output_price=price)
         with django_assert_num_queries(2):
             assert pricing.load().price(HAIKU).output == price, when
 
@@ -342,11 +349,11 @@ def test_the_table_is_read_once_and_then_only_asked_whether_it_changed(
 def test_a_price_that_begins_to_hold_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     first = pricing.load()
     with tenancy.in_platform():
-        row = ModelPrice.objects.get(id=first.price(HAIKU).id)
+        row = ModelPrice.objects.get(pk=row_of(first))
         row.pk, row.valid_from, row.output_price = uuid4(), timezone.now() + timedelta(hours=1), Decimal(99)
         row.save(force_insert=True)
     assert pricing.load().price(HAIKU).output != 99
-    monkeypatch.setattr(pricing.timezone, "now", lambda: row.valid_from)
+    monkeypatch.setattr("billing.pricing.timezone.now", lambda: row.valid_from)
     assert pricing.load().price(HAIKU).output == 99
 
 

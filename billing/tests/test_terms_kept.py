@@ -20,18 +20,21 @@ pytestmark = pytest.mark.django_db
 TODAY = timezone.now().date
 
 
+def other_plan(state: TenantState) -> Plan:
+    return Plan.objects.exclude(code=state.terms.plan).order_by("code")[0]
+
+
 def plan_changes(state: TenantState) -> None:
     Plan.objects.filter(code=state.terms.plan).update(markup_percent=77)
 
 
 def subscribed(state: TenantState) -> None:
-    plan = Plan.objects.exclude(code=state.terms.plan).first()
-    Subscription.objects.create(tenant_id=state.ref.id, plan=plan, starts=TODAY())
+    Subscription.objects.create(tenant_id=state.ref.id, plan=other_plan(state), starts=TODAY())
 
 
-def subscribed_to_something_better_earlier(state: TenantState) -> None:
-    other = Plan.objects.exclude(code=state.terms.plan).first()
-    Subscription.objects.create(tenant_id=state.ref.id, plan=other, starts=TODAY() - timedelta(days=1))
+def subscribed_yesterday(state: TenantState) -> None:
+    yesterday = TODAY() - timedelta(days=1)
+    Subscription.objects.create(tenant_id=state.ref.id, plan=other_plan(state), starts=yesterday)
 
 
 def renamed(state: TenantState) -> None:
@@ -44,9 +47,7 @@ def configured(state: TenantState) -> None:
     row.save(force_insert=True)
 
 
-@pytest.mark.parametrize(
-    "change", [plan_changes, subscribed, subscribed_to_something_better_earlier, renamed, configured]
-)
+@pytest.mark.parametrize("change", [plan_changes, subscribed, subscribed_yesterday, renamed, configured])
 def test_every_change_is_seen(change: Callable[[TenantState], None], django_assert_num_queries: Any) -> None:
     tenant = cast.state("acme").ref.id
     before = selectors.state(tenant)
@@ -62,8 +63,8 @@ def test_every_change_is_seen(change: Callable[[TenantState], None], django_asse
 def test_a_plan_that_begins_tomorrow_changes_nothing(django_assert_num_queries: Any) -> None:
     before = cast.state("acme")
     with tenancy.in_platform():
-        plan = Plan.objects.exclude(code=before.terms.plan).first()
-        Subscription.objects.create(tenant_id=before.ref.id, plan=plan, starts=TODAY() + timedelta(days=1))
+        tomorrow = TODAY() + timedelta(days=1)
+        Subscription.objects.create(tenant_id=before.ref.id, plan=other_plan(before), starts=tomorrow)
     selectors._states.make_old(before.ref.id)
     with django_assert_num_queries(1):
         assert selectors.state(before.ref.id) is before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 import pytest
 
@@ -17,7 +18,7 @@ class Table:
 
     def __init__(self) -> None:
         self.now, self.value, self.asked = 1000.0, 1, list[str]()
-        self.on_mark = lambda: None
+        self.on_mark: Callable[[], None] = lambda: None
 
     def mark(self, key: str) -> object:
         self.asked.append("mark")
@@ -119,3 +120,15 @@ def test_the_oldest_make_room_and_one_or_all_are_forgotten(
     assert values.last("b") is None
     values.forget()
     assert values.last("c") is None
+
+
+def test_what_is_not_there_is_not_kept(table: Table) -> None:
+    there = {"a"}
+    values: Kept[str, str | None] = Kept(
+        SECONDS, 2, lambda key: key in there, lambda key: key if key in there else None
+    )
+    assert [values.read(key) for key in "abcd"] == ["a", None, None, None]
+    assert values.get("a") == "a"
+    there.clear()
+    assert values.read("a") is None
+    assert values.last("a") is None

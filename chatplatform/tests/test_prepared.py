@@ -21,6 +21,7 @@ from django.db import (
     transaction,
 )
 from psycopg.errors import UniqueViolation
+from psycopg.pq.abc import PGconn, PGresult
 
 from chatplatform import embedded, tenancy
 from chatplatform.postgres import base, prepared, roles
@@ -186,16 +187,19 @@ def test_a_connection_that_is_gone_leaves_nothing_behind(servers: embedded.Serve
 
 def test_the_change_of_role_goes_out_in_the_same_round_trip(fresh: Any, outside: TenantState) -> None:
     alone = list[bytes]()
+
+    def note(server: PGconn, asked: bytes) -> PGresult:
+        alone.append(asked)
+        return server.exec_(asked)
+
     for tenant in (
         outside,
         cast.state("globex"),
     ) * 4:  # seen first, prepared, and then twice as it was prepared
         with tenancy.in_tenant(tenant.ref), pytest.MonkeyPatch.context() as patched:
-            patched.setattr(prepared, "ask", lambda server, asked: alone.append(asked) or server.exec_(asked))
+            patched.setattr(prepared, "ask", note)
             assert NAME.run({"id": SAME}) == []
-            assert (
-                reported_path(connection.connection.pgconn) == connection.wanted(tenancy.current_scope())[1]
-            )
+            assert reported_path(fresh.connection.pgconn) == fresh.wanted(tenancy.current_scope())[1]
     assert len(alone) == 2, "only where the statement had to be prepared"
 
 

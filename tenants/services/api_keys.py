@@ -9,9 +9,7 @@ import secrets
 import zlib
 from collections.abc import Iterable
 from datetime import datetime, timedelta
-from threading import Lock
 
-from cachetools import TTLCache
 from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
@@ -20,6 +18,8 @@ from django.utils.asyncio import async_unsafe
 from chatplatform import tenancy
 from chatplatform.api.fields import one_line
 from chatplatform.api.problem import Code, Problem, invalid
+from chatplatform.kept import Kept
+from chatplatform.postgres.prepared import Statement
 from tenants import audit, control
 from tenants.models import ApiKey, Tenant
 from tenants.selectors import FRESH_SECONDS
@@ -29,8 +29,11 @@ ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 SHAPE = re.compile(r"cp_([a-z0-9]{1,20})_([0-9A-Za-z]{12})_([0-9A-Za-z]{32})([0-9A-Za-z]{6})")
 DURATION = re.compile(r"(\d{1,5})([smhdw])")
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-_kept: TTLCache[str, ApiKey] = TTLCache(10_000, FRESH_SECONDS)
-_lock = Lock()
+MARK = Statement("""
+    SELECT key.xmin, key.ctid, tenant.xmin, tenant.ctid
+    FROM tenants_apikey AS key LEFT JOIN tenants_tenant AS tenant ON tenant.id = key.tenant_id
+    WHERE key.public_id = %(public_id)s
+""")
 used: set[str] = set()  # ids of keys that were accepted; tenants.services.api_key_uses writes them down
 
 
@@ -78,9 +81,9 @@ def check(shown: str) -> ApiKey:
     match = SHAPE.fullmatch(shown)
     if match is None:
         raise Problem(Code.NOT_AUTHENTICATED, headers={"WWW-Authenticate": "Bearer"})
-    key = _cached(match[2])
+    key = _kept.get(match[2])
     if key is None and _checksum(shown[:-6]) == match[4]:  # a typing error is not worth a query
-        key = _load(match[2])
+        key = _read(match[2])
     if key is None or not key.usable or not hmac.compare_digest(bytes(key.secret_hash), _hash(shown)):
         raise Problem(Code.NOT_AUTHENTICATED, headers={"WWW-Authenticate": "Bearer"})
     used.add(key.public_id)
@@ -123,14 +126,13 @@ def revoke(public_id: str) -> ApiKey:
 
 def is_usable(public_id: str) -> bool:
     """Whether the key of this id may be used now."""
-    key = _cached(public_id) or _load(public_id)
+    key = _kept.get(public_id) or _read(public_id)
     return key is not None and key.usable
 
 
 def forget(public_id: str) -> None:
     """Drop what is kept of a key."""
-    with _lock:
-        _kept.pop(public_id, None)
+    _kept.forget(public_id)
 
 
 def duration(text: str) -> timedelta:
@@ -141,19 +143,21 @@ def duration(text: str) -> timedelta:
     return timedelta(**{UNITS[match[2]]: int(match[1])})
 
 
-def _cached(public_id: str) -> ApiKey | None:
-    with _lock:
-        return _kept.get(public_id)
-
-
 @async_unsafe  # an event loop learns that it may not ask before a query is made up for it
-def _load(public_id: str) -> ApiKey | None:
+def _read(public_id: str) -> ApiKey | None:
     with tenancy.in_platform():
-        key = ApiKey.objects.select_related("tenant").filter(public_id=public_id).first()
-    if key is not None:
-        with _lock:
-            _kept[public_id] = key
-    return key
+        return _kept.read(public_id)
+
+
+def _mark(public_id: str) -> object:
+    return MARK.run({"public_id": public_id})
+
+
+def _load(public_id: str) -> ApiKey | None:
+    return ApiKey.objects.select_related("tenant").filter(public_id=public_id).first()
+
+
+_kept: Kept[str, ApiKey | None] = Kept(FRESH_SECONDS, 10_000, _mark, _load)
 
 
 def _random(length: int) -> str:
