@@ -21,7 +21,7 @@ from tenants.services import members
 from tenants.tests.console import PASSWORD, person
 from tenants.tests.people import member
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.slow, pytest.mark.processes]
 HTTPS = {"PUBLIC_SCHEME": "https", "PUBLIC_PORT": "443"}
 HOSTS = ("acme.localhost", "globex.localhost")
 

@@ -87,7 +87,7 @@ def end_again(reply_id: UUID) -> None:
 
 
 async def _announce_end(reply: Reply) -> bool:
-    writer = ReplyWriter(reply.conversation_id, reply.pk, reply.attempt)
+    writer = ReplyWriter(reply.conversation_id, reply.pk, reply.attempt, last=True)
     writer.restart(ResetReason.RESTART)
     writer.add(reply.message.content)
     return await writer.end(reply.status, selectors.reply_as_json(reply))

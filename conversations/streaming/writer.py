@@ -33,9 +33,12 @@ ROUNDS = 1000  # more than a log is ever begun again in one attempt
 
 
 class ReplyWriter:
-    """The one writer of one attempt. `text` is all that was shown since the last reset."""
+    """The one writer of one attempt. `text` is all that was shown since the last reset.
 
-    def __init__(self, conversation_id: UUID, reply_id: UUID, attempt: int) -> None:
+    `last` is for who ends the log after that one is gone: it comes after everything that was written of the attempt.
+    """
+
+    def __init__(self, conversation_id: UUID, reply_id: UUID, attempt: int, *, last: bool = False) -> None:
         self.reply_id, self.attempt = str(reply_id), attempt
         self.stale = asyncio.Event()
         self.closing = False
@@ -45,7 +48,7 @@ class ReplyWriter:
         self._shown = ""  # what is in the log
         self._pieces: list[str] = []  # what is not, yet
         self._restarts = 0
-        self._round = 0  # how often the log was begun again
+        self._round = ROUNDS - 1 if last else 0  # how often the log was begun again
         self._under_way = (0, 0)  # pieces and restarts that the append under way stands for
         self._reset: ResetReason | None = None
         self._begin = True
@@ -157,7 +160,7 @@ class ReplyWriter:
         if self._shown:
             self._pieces.insert(0, self._shown)
         self._shown, self._begin = "", True
-        self._round = min(self._round + 1, ROUNDS - 1)
+        self._round = max(self._round, min(self._round + 1, ROUNDS - 2))
         self._reset = self._reset or ResetReason.LOG_LOST
 
 

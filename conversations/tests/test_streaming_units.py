@@ -21,6 +21,7 @@ from conversations.consumers import Conversation
 from conversations.services import handshake
 from conversations.streaming import event_log, events, reader, window
 from conversations.streaming import writer as writing
+from conversations.streaming.event_log import Append
 from conversations.streaming.events import Event
 from conversations.streaming.hub import Ends, hub
 from conversations.streaming.window import Window
@@ -157,6 +158,38 @@ async def test_what_another_model_said_is_forgotten_also_while_it_is_on_its_way(
     assert [kind for kind, _ in append.events] == ["reset", "delta"]
     writer.took((await event_log.append_all([append]))[0])
     assert (writer.text, writer.behind) == ("new", False)
+
+
+async def test_who_ends_a_log_later_comes_after_all_that_was_begun_again(valkey: Redis) -> None:
+    reply_id, conversation_id = uuid4(), uuid4()
+    writer = ReplyWriter(conversation_id, reply_id, 2)
+    writer.start(ResetReason.RESTART)
+    writer.add("Some, ")
+    for _ in range(3):  # as if Valkey were away
+        writer.lost()
+    async with asyncio.timeout(SOON):
+        await writer.finish()
+    writer.lost()
+    late = Append(writer._address, writer._number, [("completed", b"{}")], begin=True, ended=True)
+    ending = ReplyWriter(conversation_id, reply_id, 2, last=True)
+    ending.restart(ResetReason.RESTART)
+    ending.add("Some, and the rest.")
+    assert await ending.end("completed", REPLY) is True
+    found = await event_log.read(reply_id) or []
+    assert [event.kind for event in found[-3:]] == ["reset", "delta", "completed"]
+    [answer] = await event_log.append_all([late])
+    assert isinstance(answer, event_log.StaleAttempt), "the end is there once"
+
+
+async def test_a_later_attempt_comes_after_the_end_that_was_written_for_an_earlier_one(valkey: Redis) -> None:
+    first = ReplyWriter(uuid4(), uuid4(), 1, last=True)
+    for _ in range(2 * writing.ROUNDS):
+        first.lost()
+    assert first._number < ReplyWriter(uuid4(), uuid4(), 2)._number
+    writer = ReplyWriter(uuid4(), uuid4(), 1)
+    for _ in range(2 * writing.ROUNDS):
+        writer.lost()
+    assert writer._number < first._number
 
 
 async def test_an_append_that_was_given_up_adds_nothing_when_it_arrives_after_all(valkey: Redis) -> None:

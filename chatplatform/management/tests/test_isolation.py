@@ -16,6 +16,8 @@ from chatplatform.management.isolation.check import UNTAUGHT, WALKS, Check
 from chatplatform.management.tests import holes
 from tenants.models import IsolationReport, Tenant
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def found(committed: None) -> Iterator[set[tuple[str, str]]]:
