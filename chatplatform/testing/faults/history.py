@@ -32,6 +32,9 @@ class View:
 
     `sittings` has the cursor that each connection went on from ("" for the beginning). `to_the_end`: this reader
     did not leave before the last event.
+
+    A server that has waited in vain for the wish to go on from there sends all from the beginning: what the reader has
+    already is left out, as the chat page does it, if a connection begins with nothing else.
     """
 
     reader: str
@@ -39,14 +42,22 @@ class View:
     to_the_end: bool = True
     sittings: list[str] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
+    begins: bool = False  # nothing has come on this connection but what was there already
 
     def sit(self, after: str = "") -> None:
         """A new connection, that goes on after this cursor."""
         self.sittings.append(after)
+        self.begins = bool(after)
 
     def take(self, kind: str, cursor: str, data: dict[str, Any]) -> None:
         """The next event."""
         text = data.get("text") or data.get("reason") or ""
+        known = any((event.kind, event.cursor, event.text) == (kind, cursor, text) for event in self.events)
+        self.begins = (
+            self.begins and known and not cursor.startswith("0-")
+        )  # those are made up, and come again
+        if self.begins:
+            return
         at = time.monotonic()
         self.events.append(Event(len(self.sittings) - 1, at, kind, cursor, text, data.get("reply")))
 

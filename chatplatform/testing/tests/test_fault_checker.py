@@ -64,6 +64,35 @@ def test_a_history_that_keeps_all_promises_is_right() -> None:
     assert check(good()) == []
 
 
+def test_a_server_may_begin_anew_before_it_hears_where_to_go_on() -> None:
+    evidence, view = good(), View("ws-0", "r")
+    view.sit()
+    before = [("accepted", "1-0", {}), ("delta", "2-0", {"text": "5.0 5.1"})]
+    for kind, cursor, data in before:
+        view.take(kind, cursor, data)
+    view.sit("2-0")
+    for kind, cursor, data in [*before, ("reset", "9-0", {"reason": "restart"})]:
+        view.take(kind, cursor, data)
+    for cursor, text in DELTAS:
+        view.take("delta", cursor, {"text": text})
+    view.take("completed", "13-0", {"reply": SHOWN})
+    evidence.views = [view, log()]
+    assert check(evidence) == []
+
+
+@pytest.mark.parametrize(
+    "again", [("delta", "2-0", {"text": "others"}), ("delta", "9-0", {"text": "5.0 5.1"})]
+)
+def test_it_may_not_begin_with_anything_else(again: tuple[str, str, dict[str, str]]) -> None:
+    evidence, view = good(), View("ws-0", "r")
+    view.sit()
+    view.take("delta", "10-0", {"text": "5.0 5.1"})
+    view.sit("10-0")
+    view.take(*again)
+    evidence.views.append(view)
+    assert "order" in rules(evidence)
+
+
 def doubled(view: View) -> None:
     view.events.insert(5, replace(view.events[4], cursor="10-1"))
 
