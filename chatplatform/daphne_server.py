@@ -73,7 +73,7 @@ def frame(payload: bytes) -> bytes:
 
 
 class Request(WebRequest):  # type: ignore[misc]
-    flow: Flow
+    flow = Flow()  # of one whose client has left before its answer began; never full
 
     def handle_reply(self, message: dict[str, Any]) -> None:
         if message.get("type") == "http.response.start" and not self.finished and self.channel is not None:

@@ -200,9 +200,12 @@ def one_end(view: View) -> Iterator[Wrong]:
 
 
 def attempts(view: View, reply: Stored, calls: dict[int, Call]) -> Iterator[Wrong]:
-    """Each text between two resets is of one call; a call never comes back once a later one has spoken."""
+    """Each text between two resets is of one call; a call never comes back once a later one has spoken, but to who
+    asks for all from the beginning."""
     newest = 0
     for number, epoch in enumerate(view.epochs()):
+        if epoch.again:
+            newest = 0
         where = f"what {view.reader} saw after reset {number}"
         yield from one_call(reply.question, where, epoch.text, calls, reply.reply_id)
         call = _number(epoch)

@@ -82,7 +82,7 @@ class View:
             again = event.sitting != sitting and not self.sittings[event.sitting]
             sitting = event.sitting
             if event.kind == "reset" or again:
-                found.append(Epoch(event.cursor))
+                found.append(Epoch(event.cursor, again=again))
             if event.kind == "delta":
                 found[-1].text += event.text
         return found
@@ -90,10 +90,11 @@ class View:
 
 @dataclass
 class Epoch:
-    """The text between two resets. `cursor` is of what began it."""
+    """The text between two resets. `cursor` is of what began it; `again`, a connection from the beginning."""
 
     cursor: str
     text: str = ""
+    again: bool = False
 
 
 @dataclass

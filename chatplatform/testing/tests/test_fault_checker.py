@@ -80,6 +80,17 @@ def test_a_server_may_begin_anew_before_it_hears_where_to_go_on() -> None:
     assert check(evidence) == []
 
 
+def test_who_asks_for_all_from_the_beginning_hears_earlier_calls_again() -> None:
+    evidence = good()
+    first, twice = reader(), reader()
+    twice.events = twice.events[:-1]  # cut off before the end
+    twice.sit()
+    for event in first.events:
+        twice.take(event.kind, event.cursor, {"text": event.text, "reply": event.reply})
+    evidence.views = [twice, log()]
+    assert check(evidence) == []
+
+
 @pytest.mark.parametrize(
     "again", [("delta", "2-0", {"text": "others"}), ("delta", "9-0", {"text": "5.0 5.1"})]
 )
