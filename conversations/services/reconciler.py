@@ -16,7 +16,7 @@ from django.conf import settings
 from django.db import transaction
 
 from chatplatform import jobs, tenancy
-from chatplatform.api.problem import Code
+from chatplatform.api.problem import DATABASE_GONE, Code
 from conversations import selectors
 from conversations.models import Reply, Work
 from conversations.models.work import WorkState
@@ -52,6 +52,8 @@ def reconcile() -> int:
             with tenancy.in_tenant(tenant):
                 if not _recover(reply_id, state, attempts):
                     unsent.append(reply_id)
+        except DATABASE_GONE as error:
+            log.warning("not_reconciled", reply=str(reply_id), error=type(error).__name__)
         except Exception:  # one tenant's trouble must not keep the others' replies waiting
             log.exception("not_reconciled", reply=str(reply_id), slug=tenant.slug)
         else:
