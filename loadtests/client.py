@@ -289,7 +289,7 @@ async def by_turns(to: Address, job: dict[str, Any]) -> dict[str, Any]:
         failures = chats.failures()
         one["failed"] += failures["failed"]
         one["faults"] += failures["faults"]
-    return {name: {**one, "took_ms": spread(one.pop("took"))} for name, one in found.items()}
+    return {name: {"took_ms": spread(one.pop("took")), **one} for name, one in found.items()}
 
 
 async def _group(to: Address, job: dict[str, Any]) -> list[Ask]:
