@@ -96,8 +96,11 @@ async def keep_known() -> None:
     """Tell Valkey that this process lives, and what has changed. Runs for ever."""
     global _changed
     _changed = asyncio.Event()  # which is good in one event loop
-    noted_all = time.monotonic()
-    while True:
+    noted_all, task = time.monotonic(), asyncio.current_task()
+    assert task is not None
+    while (
+        not task.cancelling()
+    ):  # one that falls into a time-out of the client's is lost, and comes only once
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(EVERY):
                 await _changed.wait()
