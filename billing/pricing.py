@@ -1,9 +1,9 @@
 """What a call costs, in exact US dollars, by the prices in the table (`ModelPrice`). Unknown is refused, not guessed.
 
-Each process keeps the prices in force for 4 seconds at most, and drops them at once when the control bus says so.
-A thread that finds them too old loads them again. The event loop never waits for the database: it gets what is kept
-from `price`, and code there that must be exact begins with `await asyncio.to_thread(pricing.load)` and goes on with
-that `Prices`.
+Each process keeps the prices in force. After 4 seconds, and at once when the control bus says so, a thread that needs
+them looks whether the table has changed, and only then loads them again. The event loop never waits for the database:
+it gets what is kept from `price`, and code there that must be exact begins with `await asyncio.to_thread(pricing.load)`
+and goes on with that `Prices`.
 """
 
 from __future__ import annotations

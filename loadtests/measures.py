@@ -291,7 +291,7 @@ def protection(stand: Stand, plan: Plan) -> Figures:
     """
     made = stand.more_tenants(2 * len(TENANTS))  # alike but for that: the others may have limits by now
     clear, sealed = made[: len(TENANTS)], made[len(TENANTS) :]
-    stand.encrypt(clear, False)
+    stand.leave_in_the_clear(clear)
     ways = {"neither": clear[:1], "encryption": sealed[:1], "switching": clear, "both": sealed}
     model, count = f"sim-{NO_DELAY}", plan.request_clients * plan.protection_end_users
     groups = {

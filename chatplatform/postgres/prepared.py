@@ -164,9 +164,11 @@ def _answers(server: PGconn) -> list[PGresult]:
     """All answers up to the end of the pipeline. Raises OperationalError: the connection is lost."""
     found: list[PGresult] = []
     waiting = select.poll()
-    waiting.register(server.socket, select.POLLIN)
+    waiting.register(server.socket, select.POLLIN | select.POLLOUT)
     while server.flush():  # the socket takes what there is at once, unless it is very much
-        select.select([], [server.socket], [])
+        if any(event & ~select.POLLOUT for _, event in waiting.poll()):
+            server.consume_input()
+    waiting.modify(server.socket, select.POLLIN)
     while True:
         while server.is_busy():  # waits here, where other threads may run, and not in get_result
             waiting.poll()

@@ -24,7 +24,7 @@ from psycopg.errors import UniqueViolation
 from psycopg.pq.abc import PGconn, PGresult
 
 from chatplatform import embedded, tenancy
-from chatplatform.postgres import base, prepared, roles
+from chatplatform.postgres import base, prepared
 from chatplatform.postgres.prepared import Statement, reported_path
 from chatplatform.tenancy import NoTenant
 from chatplatform.testing import cast
@@ -162,14 +162,17 @@ def test_errors_are_djangos(in_acme: TenantState) -> None:
         NAME.run({"id": "no id"})
 
 
+@pytest.mark.parametrize("slug", ["acme", "globex"])  # another tenant's role would have to be taken on
 def test_a_connection_that_was_cut_says_so(
-    fresh: Any, outside: TenantState, servers: embedded.Servers
+    fresh: Any, outside: TenantState, servers: embedded.Servers, slug: str
 ) -> None:
-    with tenancy.in_tenant(outside.ref):
-        for _ in range(2):
+    then = cast.state(slug)
+    for tenant in (then, then, outside, outside):
+        with tenancy.in_tenant(tenant.ref):
             NAME.run({"id": SAME})
-        with psycopg.connect(servers.where.database_admin_url) as admin:
-            admin.execute("SELECT pg_terminate_backend(%s, 1000)", [fresh.connection.info.backend_pid])
+    with psycopg.connect(servers.where.database_admin_url) as admin:
+        admin.execute("SELECT pg_terminate_backend(%s, 1000)", [fresh.connection.info.backend_pid])
+    with tenancy.in_tenant(then.ref):
         with pytest.raises(OperationalError):
             NAME.run({"id": SAME})
         fresh.close()
@@ -192,10 +195,8 @@ def test_the_change_of_role_goes_out_in_the_same_round_trip(fresh: Any, outside:
         alone.append(asked)
         return server.exec_(asked)
 
-    for tenant in (
-        outside,
-        cast.state("globex"),
-    ) * 4:  # seen first, prepared, and then twice as it was prepared
+    by_turns = (outside, cast.state("globex"))
+    for tenant in by_turns * 4:  # seen first, prepared, and then twice as it was prepared
         with tenancy.in_tenant(tenant.ref), pytest.MonkeyPatch.context() as patched:
             patched.setattr(prepared, "ask", note)
             assert NAME.run({"id": SAME}) == []
@@ -220,14 +221,10 @@ def test_a_role_that_cannot_be_taken_on_leaves_the_statement_out(
         assert NAME.run({"id": SAME}) == []
 
 
-def test_a_connection_that_is_lost_in_the_round_trip_is_an_error(fresh: Any, outside: TenantState) -> None:
-    other = cast.state("globex")
-    with tenancy.in_tenant(outside.ref):
-        NAME.run({"id": SAME})
-        with roles.admin_connection() as admin:
-            admin.execute("SELECT pg_terminate_backend(%s)", [connection.connection.pgconn.backend_pid])
-    with tenancy.in_tenant(other.ref), pytest.raises(OperationalError):
-        NAME.run({"id": SAME})
-    connection.close()
-    with tenancy.in_tenant(outside.ref):
-        assert NAME.run({"id": SAME}) == []
+def test_what_is_too_much_for_the_socket_arrives_behind_a_change_of_role(
+    fresh: Any, outside: TenantState
+) -> None:
+    for text in ("small", "large " * 2_000_000):  # 12 MB, there and back
+        for tenant in (outside, cast.state("globex")):
+            with tenancy.in_tenant(tenant.ref):
+                assert ECHO.run({"number": 1, "again": text}) == [(1, text, 2, "%")]

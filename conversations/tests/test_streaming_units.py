@@ -18,13 +18,12 @@ from chatplatform import embedded, tenancy
 from chatplatform.tenancy import TenantRef
 from conversations import consumers, selectors, sockets
 from conversations.consumers import Conversation
-from conversations.services import handshake
-from conversations.streaming import event_log, events, reader, window
+from conversations.services import connections, handshake
+from conversations.streaming import event_log, events, reader
 from conversations.streaming import writer as writing
 from conversations.streaming.event_log import Append
 from conversations.streaming.events import Event
 from conversations.streaming.hub import Ends, hub
-from conversations.streaming.window import Window
 from conversations.streaming.writer import ReplyWriter
 from conversations.vocabulary import ResetReason
 from tenants.auth import standing
@@ -359,34 +358,6 @@ async def test_who_waits_for_the_end_is_not_woken_before(valkey: Redis) -> None:
     assert ends.take() == Event("r", "2-0", "completed", b"{}")
 
 
-# --- The window of a client that acknowledges ------------------------------------------------------------------------
-def test_a_client_that_never_acknowledges_has_no_window() -> None:
-    account = Window()
-    for number in range(1000):
-        account.sent(f"{number}-0", 1000)
-    assert not account.is_full
-
-
-def is_open(account: Window) -> bool:
-    return not account.is_full
-
-
-def test_the_window_is_full_of_what_came_after_the_last_acknowledgement() -> None:
-    account = Window()
-    account.sent("1-0", 10 * window.LARGEST)
-    account.acknowledge("1-0")
-    number = 1
-    while is_open(account):
-        number += 1
-        account.sent(f"{number}-0", 100)
-    assert window.LARGEST <= 100 * (number - 1) < window.LARGEST + 100
-    account.acknowledge("1-5")  # nothing new
-    assert account.is_full
-    account.acknowledge(f"{number}-0")
-    account.sent(f"{number + 1}-0", window.LARGEST - 2 * window.STEP)
-    assert is_open(account)
-
-
 # --- A socket ------------------------------------------------------------------------------------------------------
 class Server:
     """Holds a socket open as uvicorn does: whoever writes after the close is told so with an exception."""
@@ -499,3 +470,24 @@ async def test_a_reader_outlives_an_outage_of_both_servers(
     cursor = reader.Cursor(str(uuid4()), "5-0")  # whose log is gone
     assert await reader.replay(cursor) == []
     assert (cursor.value, cursor.behind) == ("5-0", True)  # so that it looks again
+
+
+async def test_who_keeps_connections_known_ends_although_its_cancellation_was_taken_for_a_time_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    telling = asyncio.Event()
+
+    async def tell() -> None:
+        telling.set()
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            raise event_log.RedisError from None
+
+    monkeypatch.setattr(connections, "EVERY", 0.01)
+    monkeypatch.setattr(connections, "_tell", tell)
+    keeping = asyncio.create_task(connections.keep_known())
+    async with asyncio.timeout(SOON):
+        await telling.wait()
+        keeping.cancel()
+        await keeping

@@ -53,9 +53,8 @@ class View:
         """The next event."""
         text = data.get("text") or data.get("reason") or ""
         known = any((event.kind, event.cursor, event.text) == (kind, cursor, text) for event in self.events)
-        self.begins = (
-            self.begins and known and not cursor.startswith("0-")
-        )  # those are made up, and come again
+        made_up = cursor.startswith("0-")  # from the stored reply: that comes again
+        self.begins = self.begins and known and not made_up
         if self.begins:
             return
         at = time.monotonic()

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import json
 import uuid
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
@@ -37,7 +38,7 @@ class Surroundings:
         return f"http://127.0.0.1:{self.port}/api/v1"
 
 
-class Visitor:
+class Visitor(ABC):
     """One client with one conversation. Subclasses say how it asks and reads."""
 
     kind = ""
@@ -68,14 +69,9 @@ class Visitor:
                     lurker.cancel()
         self.doing = ""
 
+    @abstractmethod
     async def chat(self) -> None:
-        """One turn after the other."""
-        while not self.around.stop.is_set():
-            await self.turn(self.next_message())
-            await self.pause(0.8)
-
-    async def turn(self, said: Said) -> None:
-        raise NotImplementedError
+        """Ask and read, until it is told to stop."""
 
     async def begin(self) -> None:
         """A conversation of its own."""
@@ -232,7 +228,20 @@ def _named(path: str) -> str:
     return last if last.isalpha() else "reply"
 
 
-class Patient(Visitor):
+class ByTurns(Visitor):
+    """Does one turn after the other."""
+
+    async def chat(self) -> None:
+        while not self.around.stop.is_set():
+            await self.turn(self.next_message())
+            await self.pause(0.8)
+
+    @abstractmethod
+    async def turn(self, said: Said) -> None:
+        """Say this, and read the reply to its end."""
+
+
+class Patient(ByTurns):
     """Asks over REST, and waits for the whole answer."""
 
     kind = "rest"
@@ -253,7 +262,7 @@ class Patient(Visitor):
             await self.pause(0.6 if status else 0.3)
 
 
-class Streaming(Visitor):
+class Streaming(ByTurns):
     """Asks and reads over SSE, and comes back with Last-Event-ID, or with its key again."""
 
     kind = "sse"
