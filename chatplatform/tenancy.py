@@ -8,12 +8,15 @@ loop and nested calls, which a tenant kept on a database connection does not.
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from urllib.parse import quote
 from uuid import UUID
+
+PLAIN = re.compile(r"[A-Za-z0-9_.~-]*")  # what is not escaped
 
 
 class NoTenant(RuntimeError):
@@ -112,7 +115,11 @@ def key(*parts: object) -> str:
     """
     scope = current_scope()
     owner = scope.tenant.id if scope.tenant else "platform"
-    return ":".join(["cp", str(owner), *(quote(str(part), safe="") for part in parts)])
+    return ":".join(["cp", str(owner), *map(_escaped, map(str, parts))])
+
+
+def _escaped(part: str) -> str:
+    return part if PLAIN.fullmatch(part) else quote(part, safe="")
 
 
 def cache_key(name: str, prefix: str, version: int) -> str:

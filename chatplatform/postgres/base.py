@@ -9,7 +9,6 @@ or a raw RESET included), and role and path are set together, in one statement, 
 
 from __future__ import annotations
 
-import asyncio
 import select
 from collections.abc import Mapping
 from functools import lru_cache
@@ -219,14 +218,7 @@ class DatabaseWrapper(django_tenants_backend.DatabaseWrapper):  # type: ignore[m
             return of_connection(connection).run(statement, values, path, switch)
 
     async def ask(self, statement: Statement, values: Mapping[str, Any]) -> list[Row]:
-        """As `run`, from an event loop, over one of its lines.
-
-        Where none runs there is nothing to wait for: this thread's connection is asked, within its transaction.
-        """
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            return self.run(statement, values)
+        """As `run`, from an event loop, over one of its lines."""
         role, path = self.wanted(tenancy.current_scope())
         lines = of_this_loop(self.alias, self._lines)
         if self.queries_logged:

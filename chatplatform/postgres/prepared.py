@@ -6,12 +6,14 @@ connection keeps a statement once for each path, those that were used last.
 
 from __future__ import annotations
 
+import asyncio
 import re
 import select
 from collections import OrderedDict
 from collections.abc import Mapping
 from itertools import count
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from django.db import DEFAULT_DB_ALIAS, connections
 from psycopg import BaseConnection, Connection, Error, OperationalError
@@ -47,9 +49,11 @@ class Statement:
         return rows
 
     async def ask(self, values: Mapping[str, Any], using: str = DEFAULT_DB_ALIAS) -> list[Row]:
-        """As `run`, from an event loop, in a transaction of its own."""
-        wrapper: Any = connections[using]
-        rows: list[Row] = await wrapper.ask(self, values)
+        """As `run`, from an event loop, in a transaction of its own. Where none runs there is nothing to wait for: this
+        thread's connection is asked, within its transaction.
+        """
+        wrapper = wrapper_of(using)
+        rows: list[Row] = await wrapper.ask(self, values) if _loop() else wrapper.run(self, values)
         return rows
 
     def _number(self, found: re.Match[str]) -> str:
@@ -58,6 +62,26 @@ class Statement:
         if name not in self.names:
             self.names.append(name)
         return f"${self.names.index(name) + 1}"
+
+
+_wrappers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Any]] = WeakKeyDictionary()
+
+
+def wrapper_of(using: str) -> Any:
+    """Django's wrapper of a database. In an event loop all tasks share one, for they change nothing of it; Django makes
+    a new one for each."""
+    loop = _loop()
+    if loop is None:
+        return connections[using]
+    of_loop = _wrappers.setdefault(loop, {})
+    return of_loop.get(using) or of_loop.setdefault(using, connections[using])
+
+
+def _loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 class Kept:

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hiredis import pack_command
 from redis import Redis
 from redis.exceptions import NoScriptError, RedisError
 
+from chatplatform import valkey
 from chatplatform.ratelimit.types import Decision, Level, Refusal, Standing, Unit
 
 HERE = Path(__file__).parent
@@ -39,11 +41,13 @@ class Script:
 
     def run(self, client: Redis, keys: Sequence[str], *args: object) -> Any:
         """Its answer. Raises RedisError."""
-        server: Any = client
-        try:
-            return server.evalsha(self.sha, len(keys), *keys, *args)
-        except NoScriptError:  # the server has restarted; nothing was done
-            return server.eval(self.text, len(keys), *keys, *args)
+        said: tuple[Any, ...] = (len(keys), *keys, *args)
+        [answer] = valkey.answers(client, pack_command(("EVALSHA", self.sha, *said)))
+        if isinstance(answer, NoScriptError):  # the server has restarted; nothing was done
+            [answer] = valkey.answers(client, pack_command(("EVAL", self.text, *said)))
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
 
 ADMIT = Script.of((HERE / "admit.lua").read_text())

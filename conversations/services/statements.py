@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from django.conf import settings
-from django.db import DEFAULT_DB_ALIAS, connections, router
+from django.db import DEFAULT_DB_ALIAS, router
 from django.db.models import Model
 
 from billing.models import Hold
@@ -24,7 +24,7 @@ from billing.services.metering import Row
 from chatplatform import jobs
 from chatplatform.llm.tokens import answer_tokens
 from chatplatform.llm.types import ChatMessage, ModelRef
-from chatplatform.postgres.prepared import Statement
+from chatplatform.postgres.prepared import Statement, wrapper_of
 from conversations.models import Conversation, Message, Reply
 from conversations.prompts.build import HISTORY_MESSAGES
 from tenants import keyring
@@ -221,7 +221,7 @@ def _alias() -> str:
 
 def _as_stored(instance: Model, names: Sequence[str]) -> dict[str, Any]:
     """Values of an instance as its model's fields hand them to the database."""
-    connection = connections[_alias()]
+    connection = wrapper_of(_alias())
     fields: list[Any] = [instance._meta.get_field(name) for name in names]
     return {
         field.name: field.get_db_prep_save(getattr(instance, field.attname), connection) for field in fields
@@ -231,7 +231,7 @@ def _as_stored(instance: Model, names: Sequence[str]) -> dict[str, Any]:
 def _read(model: type[Model], name: str, values: Sequence[Any]) -> Sequence[Any]:
     """Values of the database as the model's field gives them to Python."""
     converters = _converters(model, name)
-    connection = connections[_alias()] if converters else None
+    connection = wrapper_of(_alias()) if converters else None
     for convert in converters:
         values = [convert(value, None, connection) for value in values]
     return values
@@ -240,5 +240,5 @@ def _read(model: type[Model], name: str, values: Sequence[Any]) -> Sequence[Any]
 @cache
 def _converters(model: type[Model], name: str) -> list[Any]:
     field: Any = model._meta.get_field(name)
-    found: list[Any] = field.get_db_converters(connections[_alias()])
+    found: list[Any] = field.get_db_converters(wrapper_of(_alias()))
     return found

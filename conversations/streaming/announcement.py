@@ -1,6 +1,6 @@
 """Tells the readers of a conversation that a message was accepted, from the thread that has just stored it.
 
-One round trip with a client of its own: the thread has no event loop, and to borrow one costs more than the round trip.
+With a client of its own: the thread has no event loop, and to borrow one costs more than the round trip.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from django.conf import settings
 from hiredis import pack_command
 from redis import ConnectionPool, Redis
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import NoScriptError, RedisError
 from redis.retry import Retry
 
+from chatplatform import valkey
 from chatplatform.resilience.availability import Availability
 from conversations.streaming import event_log
 from conversations.streaming.event_log import Append
@@ -41,31 +42,12 @@ def _announce(conversation_id: UUID, accepted: Event, message: bytes) -> None:
     to = event_log.address(conversation_id, accepted.reply_id)
     begun = Append(to, 0, [(accepted.kind, accepted.data)], begin=True)
     publish: Any = ("PUBLISH", to.channel, b"- 0-0 message %b" % message)
-    answer, _ = _execute(begun.packed(), pack_command(publish))
+    answer, _ = valkey.answers(client(), begun.packed(), pack_command(publish))
     if isinstance(answer, NoScriptError):  # Valkey has restarted
         client().script_load(event_log.SCRIPT)
         client().execute_command(*begun.command())
     elif isinstance(answer, RedisError):
         raise answer
-
-
-def _execute(*packed: bytes) -> list[Any]:
-    """The answers to commands, errors among them: what a pipeline of the client does, at a fraction of its cost."""
-    pool = client().connection_pool
-    connection = pool.get_connection()
-    try:
-        connection.send_packed_command([b"".join(packed)])
-        return [_answer(connection) for _ in packed]
-    finally:
-        pool.release(connection)
-
-
-def _answer(connection: Any) -> Any:
-    """One answer. A connection that breaks, or is left half-read, is closed."""
-    try:
-        return connection.read_response()
-    except ResponseError as error:
-        return error
 
 
 @cache

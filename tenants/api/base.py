@@ -118,7 +118,18 @@ class AsyncApiView(ScopedView):
                     response = await response
         except Exception as error:
             response = self.handle_exception(error)
-        return _rendered(self.finalize_response(wrapped, response, *args, **kwargs))
+        answer = _rendered(self.finalize_response(wrapped, response, *args, **kwargs))
+        # View and request hold each other. Python's collector would have to find them, with 40 objects a request.
+        wrapped.parser_context.clear()
+        vars(self).pop("head", None)
+        return answer
+
+    def perform_content_negotiation(self, request: Request, force: bool = False) -> Any:
+        """As the framework's, which goes a long way round for those who take anything: most."""
+        accept, first = request.META.get("HTTP_ACCEPT", "*/*"), self.renderer_classes[0]
+        if accept in ("*/*", first.media_type) and not request.META.get("QUERY_STRING"):
+            return first(), first.media_type
+        return super().perform_content_negotiation(request, force)
 
     async def _admit(self, request: Request, *args: Any, **kwargs: Any) -> None:
         try:
