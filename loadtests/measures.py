@@ -7,7 +7,7 @@ import statistics
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -22,6 +22,7 @@ TTFT, TPS = 0.2, 30.0
 RAMP = 25.0  # streams begun a second, so that admission is not what is measured
 NO_DELAY = "tokens=50,ttft=0,tps=0"
 ADMISSIONS = 50.0  # messages a second
+ADMISSION_WARM_UP = 5.0  # s
 SHORT = 50  # tokens of a reply without delay
 CONVERSATIONS = 10  # of each client, which it uses in turn: histories stay short
 TURNS_EACH = 5  # of an end user, where each conversation is another one's
@@ -208,12 +209,18 @@ def turns(stand: Stand, plan: Plan) -> Figures:
 def admission(stand: Stand, plan: Plan) -> Figures:
     """Accepting messages at a steady rate, with limits and budgets on every level: what the web process itself measures
     from the arrival of a message to its being stored."""
-    stand.limit()
-    model = f"sim-admission,{NO_DELAY}"
+    limited = stand.more_tenants(len(TENANTS))  # other measures are taken without
+    stand.limit(limited)
+
+    def load(seconds: float) -> Figures:
+        model, clients = f"sim-admission,{NO_DELAY}", plan.turn_clients
+        return _closed_loop(
+            stand, plan, clients, seconds, "ws", model, per_second=ADMISSIONS, tenants=limited
+        )
+
+    load(ADMISSION_WARM_UP)  # each connection meets each of the new tenants
     before = stand.admissions()
-    found = _closed_loop(
-        stand, plan, plan.turn_clients, plan.admission_seconds, "ws", model, per_second=ADMISSIONS
-    )
+    found = load(plan.admission_seconds)
     after = stand.admissions()
     counts = {bucket: after[bucket] - before.get(bucket, 0.0) for bucket in after}
     return {
@@ -260,6 +267,7 @@ def _closed_loop(
     *,
     stream: bool = False,
     per_second: float = 0.0,
+    tenants: Sequence[str] = TENANTS,
 ) -> Figures:
     job: Figures = {
         "kind": "closed_loop",
@@ -276,7 +284,7 @@ def _closed_loop(
     if way == "direct":
         job["to"] = stand.simulator
     else:
-        job |= {"way": way, "seats": stand.seats(clients * CONVERSATIONS, model)}
+        job |= {"way": way, "seats": stand.seats(clients * CONVERSATIONS, model, tenants)}
     with Sampler() as sampler:
         found = stand.clients(**job)
     cpu = sampler.used(*found["window"])
@@ -289,7 +297,7 @@ def protection(stand: Stand, plan: Plan) -> Figures:
     """Turns of one tenant, whose role all connections keep, and of eight; with texts in the clear and sealed. Each
     conversation is another end user's, whose key is made with the first message, and has five turns.
     """
-    made = stand.more_tenants(2 * len(TENANTS))  # alike but for that: the others may have limits by now
+    made = stand.more_tenants(2 * len(TENANTS))  # alike but for that
     clear, sealed = made[: len(TENANTS)], made[len(TENANTS) :]
     stand.leave_in_the_clear(clear)
     ways = {"neither": clear[:1], "encryption": sealed[:1], "switching": clear, "both": sealed}

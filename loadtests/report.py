@@ -124,8 +124,11 @@ def write_into(document: Path, results: Results) -> None:
 
 def _about(result: Figures) -> str:
     machine, server = result["machine"], result["server"]
+    loop = (
+        f" (its own loop: {number(machine['python_loop_ms'], 2)} ms)" if "python_loop_ms" in machine else ""
+    )
     words = [
-        f"{server} {machine['versions'].get(server, '')}, Python {machine['python']}",
+        f"{server} {machine['versions'].get(server, '')}, Python {machine['python']}{loop}",
         f"{machine['cores']} cores, {machine['memory_gb']} GB, {machine['system']}",
         f"commit {machine['commit']}",
         f"{result['at'][:16].replace('T', ' ')} UTC",

@@ -75,7 +75,7 @@ class Stand:
 
     def more_tenants(self, count: int) -> tuple[str, ...]:
         """So many more tenants."""
-        slugs = tuple(f"bench-more-{number}" for number in range(1, count + 1))
+        slugs = tuple(f"bench-{len(self.keys) + number}" for number in range(1, count + 1))
         self.keys.update(_tenants(slugs))
         return slugs
 
@@ -107,8 +107,8 @@ class Stand:
                 total += rows.count()
         return total
 
-    def limit(self) -> None:
-        """Give every tenant rate limits and budgets on all levels, so large that nothing is refused."""
+    def limit(self, tenants: Sequence[str]) -> None:
+        """Give these tenants rate limits and budgets on all levels, so large that nothing is refused."""
         from decimal import Decimal
 
         from chatplatform.testing import cast
@@ -120,7 +120,7 @@ class Stand:
             "monthly_token_budget": 10**12, "monthly_cost_budget_usd": money, "daily_cost_budget_usd": money,
             "conversation_cost_budget_usd": money, "user_monthly_cost_budget_usd": money,
         }  # fmt: skip
-        for slug in TENANTS:
+        for slug in tenants:
             configuration.change(cast.state(slug).ref, limits, author="bench", by_staff=True)
 
     def admissions(self) -> dict[float, float]:
