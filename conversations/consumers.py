@@ -22,7 +22,7 @@ import structlog
 from channels.exceptions import StopConsumer
 from channels.generic.websocket import AsyncWebsocketConsumer
 
-from chatplatform import jobs, tenancy
+from chatplatform import draining, jobs, tenancy
 from chatplatform.api.problem import Code, Problem, as_problem, invalid
 from chatplatform.observability.metrics import FRAMES_REFUSED, SOCKETS
 from conversations import sockets
@@ -62,6 +62,10 @@ class Refusing(AsyncWebsocketConsumer):  # type: ignore[misc]
                 await getattr(self, message["type"].replace(".", "_"))(message)
         except StopConsumer:
             pass
+        except asyncio.CancelledError:
+            if not draining.is_leaving():
+                raise
+            # The server's grace is over, and it would report an error of ours. What the client has said it says again.
 
     async def refuse(self, problem: Problem) -> None:
         if "websocket.http.response" in self.scope.get("extensions", {}):
