@@ -23,6 +23,8 @@ from psycopg.pq.abc import PGresult
 
 from chatplatform.postgres.prepared import GOOD, OUTDATED, Kept, Row, Statement, reported_path
 
+LOOK_EVERY = 0.5  # s
+
 
 @dataclass(frozen=True, slots=True)
 class Fence:
@@ -71,6 +73,11 @@ class Line:
             self._kept.forget(statement, fence.path)
             answer = await self._ask(statement, values, fence)
         return self._kept.rows(answer)
+
+    def look(self) -> None:
+        """Read what there is, though the event loop has not said so."""
+        if not self._closed and self._unread.poll(0):
+            self._read()
 
     def when_free(self, then: Callable[[], None]) -> None:
         """Call `then` once the answer has been read, also if nobody waits for it any more."""
@@ -169,6 +176,8 @@ class Lines:
     def __init__(self, parameters: Mapping[str, Any], most: int, seconds: float) -> None:
         self._parameters, self._most, self._seconds = parameters, most, seconds
         self._free: list[Line] = []  # the one that was used last is the last
+        self._asked: set[Line] = set()
+        self._looks = False
         self._open = 0
         self._places = asyncio.Semaphore(most)
 
@@ -180,10 +189,22 @@ class Lines:
         except BaseException:
             self._places.release()
             raise
+        self._asked.add(line)
+        if not self._looks:
+            self._look()
         try:
             return await line.run(statement, values, fence)
         finally:
             line.when_free(lambda: self._give_back(line))
+
+    def _look(self) -> None:
+        """Now and then, as long as there is an answer to come: uvloop stops watching a socket that breaks with an
+        error, as one does whose server is killed with something unread, and tells nobody."""
+        for line in list(self._asked):
+            line.look()
+        self._looks = bool(self._asked)
+        if self._looks:
+            asyncio.get_running_loop().call_later(LOOK_EVERY, self._look)
 
     def _choose(self, path: str) -> Line | None:
         """A free line, one that is on this path before others. None if one is to be opened, which there is room for."""
@@ -210,6 +231,7 @@ class Lines:
         return Line(connection, time.monotonic() + self._seconds * random.uniform(0.9, 1.0))
 
     def _give_back(self, line: Line) -> None:
+        self._asked.discard(line)
         if line.fit:
             self._free.append(line)
         else:

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import random
+import socket
+import struct
+import tempfile
+import threading
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
 import pytest
+import uvloop
 from django.db import DataError, IntegrityError, OperationalError, connections
 from psycopg.errors import ForeignKeyViolation, InsufficientPrivilege, UniqueViolation
 
@@ -229,6 +235,43 @@ async def test_those_that_were_not_used_for_longest_are_forgotten(
                 await one.ask({})
         assert (await count.ask({}))[0][0] <= 2
         assert [await one.ask({}) for one in many] == [[(number,)] for number in range(4)]
+
+
+def server_that_breaks_off(folder: Path) -> threading.Thread:
+    """A server that lets somebody in, and is killed when it has been asked something that it has not read."""
+
+    def said(kind: bytes, text: bytes) -> bytes:
+        return kind + struct.pack(">i", len(text) + 4) + text
+
+    def serve() -> None:
+        with listening, listening.accept()[0] as client:
+            client.recv(10_000)
+            settings = b"server_version\x0018.0\x00", b"client_encoding\x00UTF8\x00"
+            parts = [said(b"R", bytes(4)), *(said(b"S", one) for one in settings), said(b"Z", b"I")]
+            client.sendall(b"".join(parts))
+            client.recv(1, socket.MSG_PEEK)
+
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(str(folder / ".s.PGSQL.5432"))
+    listening.listen()
+    serving = threading.Thread(target=serve, daemon=True)
+    serving.start()
+    return serving
+
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_connection_that_breaks_with_an_error_is_noticed(loop: Any) -> None:
+    async def ask() -> None:
+        asked = lines.Lines({"host": folder, "user": "x", "dbname": "x"}, 1, 60.0)
+        async with asyncio.timeout(5):
+            with pytest.raises(psycopg.OperationalError):
+                await asked.run(BACKEND, {}, lines.Fence("", b"SELECT 1"))
+        assert not asked._asked and not asked._open
+
+    with tempfile.TemporaryDirectory() as folder, asyncio.Runner(loop_factory=loop) as runner:
+        serving = server_that_breaks_off(Path(folder))
+        runner.run(ask())
+        serving.join()
 
 
 def test_where_no_loop_runs_it_is_part_of_the_threads_transaction(acme: TenantState) -> None:
