@@ -10,7 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from chatplatform.testing.faults.history import LAST, Call, Epoch, Event, Evidence, Stored, View
+from chatplatform.testing.faults.history import LAST, Call, Epoch, Event, Evidence, Stored, View, position
 from chatplatform.testing.simulator import signed
 
 # Cursors of what was made up from the stored reply, because the log was gone: they sort before those of the log.
@@ -179,12 +179,6 @@ def _back(view: View, event: Event) -> Wrong:
     return Wrong(
         "order", f"{view.reader} got {event.kind} at {event.cursor}, which is not newer", view.reply_id
     )
-
-
-def position(cursor: str) -> tuple[int, int]:
-    """A cursor as numbers. Clients must not look into it; the proof does."""
-    milliseconds, _, sequence = cursor.partition("-")
-    return int(milliseconds), int(sequence)
 
 
 def one_end(view: View) -> Iterator[Wrong]:

@@ -10,6 +10,12 @@ from typing import Any
 LAST = ("completed", "failed", "cancelled")
 
 
+def position(cursor: str) -> tuple[int, int]:
+    """A cursor as numbers. Clients must not look into it; the proof does."""
+    milliseconds, _, sequence = cursor.partition("-")
+    return int(milliseconds), int(sequence)
+
+
 @dataclass(frozen=True, slots=True)
 class Event:
     """One event of a reply as a reader got it. `sitting` numbers the reader's connections, `at` is monotonic."""
@@ -33,8 +39,9 @@ class View:
     `sittings` has the cursor that each connection went on from ("" for the beginning). `to_the_end`: this reader
     did not leave before the last event.
 
-    A server that has waited in vain for the wish to go on from there sends all from the beginning: what the reader has
-    already is left out, as the chat page does it, if a connection begins with nothing else.
+    A server that has waited in vain for the wish to go on from there sends all from the beginning, and what was wished
+    for once it hears the wish. What the reader has already is left out, as the chat page does it, if a connection, or
+    the answer to its wish, begins with nothing else.
     """
 
     reader: str
@@ -42,23 +49,35 @@ class View:
     to_the_end: bool = True
     sittings: list[str] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
-    begins: bool = False  # nothing has come on this connection but what was there already
+    begins: bool = False  # nothing has come, of what is being sent, but what was there already
+    wished: str = ""  # the cursor of the wish, if something else may come before its answer
+    fresh: bool = False  # nothing at all has come on this connection
 
     def sit(self, after: str = "") -> None:
         """A new connection, that goes on after this cursor."""
         self.sittings.append(after)
-        self.begins = bool(after)
+        self.begins, self.wished, self.fresh = bool(after), after, True
 
     def take(self, kind: str, cursor: str, data: dict[str, Any]) -> None:
         """The next event."""
         text = data.get("text") or data.get("reason") or ""
         known = any((event.kind, event.cursor, event.text) == (kind, cursor, text) for event in self.events)
         made_up = cursor.startswith("0-")  # from the stored reply: that comes again
+        if self.fresh and kind != "accepted" and not self.wished.startswith("0-"):
+            self.wished = ""  # this is the answer
+        elif self.wished and not self.fresh and cursor == self._first_after(self.wished):
+            self.begins, self.wished = True, ""
+        self.fresh = False
         self.begins = self.begins and known and not made_up
         if self.begins:
             return
         at = time.monotonic()
         self.events.append(Event(len(self.sittings) - 1, at, kind, cursor, text, data.get("reply")))
+
+    def _first_after(self, cursor: str) -> str:
+        """What the reader has next after that, if it has."""
+        told = (event for event in self.events if event.kind != "accepted")
+        return next((event.cursor for event in told if position(event.cursor) > position(cursor)), "")
 
     @property
     def ended(self) -> bool:

@@ -80,6 +80,31 @@ def test_a_server_may_begin_anew_before_it_hears_where_to_go_on() -> None:
     assert check(evidence) == []
 
 
+@pytest.mark.parametrize("has", [[("accepted", "0-0")], [("accepted", "1-0"), ("delta", "2-0")]])
+def test_a_server_that_began_anew_answers_the_wish_all_the_same(has: list[tuple[str, str]]) -> None:
+    """The wish was held up by the network, and what the server sent unasked as well."""
+    evidence, view = good(), View("ws-0", "r")
+    rest = [*reader().events[2:]]
+    text = {"delta": "5.0 5.1", "reset": "restart", "accepted": ""}
+    for _ in range(2):
+        view.sit(view.cursor)
+        for kind, cursor in has:
+            view.take(kind, cursor, {"text": text[kind]})
+    for event in [*rest, *rest]:
+        view.take(event.kind, event.cursor, {"text": event.text, "reply": event.reply})
+    evidence.views = [view, log()]
+    assert check(evidence) == []
+
+
+def test_the_answer_to_a_wish_comes_once() -> None:
+    evidence, view = good(), reader()
+    view.sit("13-0")
+    for _ in range(2):
+        view.take("reset", "20-0", {"reason": "restart"})
+    evidence.views.append(view)
+    assert "order" in rules(evidence)
+
+
 def test_who_asks_for_all_from_the_beginning_hears_earlier_calls_again() -> None:
     evidence = good()
     first, twice = reader(), reader()
