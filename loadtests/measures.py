@@ -22,7 +22,8 @@ TTFT, TPS = 0.2, 30.0
 RAMP = 25.0  # streams begun a second, so that admission is not what is measured
 NO_DELAY = "tokens=50,ttft=0,tps=0"
 ADMISSIONS = 50.0  # messages a second
-ADMISSION_WARM_UP = 5.0  # s
+ADMISSION_WARM_UP = 8.0  # s
+ADMISSION_CONVERSATIONS = 4  # of each client, and so many turns in each, on the whole
 SHORT = 50  # tokens of a reply without delay
 CONVERSATIONS = 10  # of each client, which it uses in turn: histories stay short
 TURNS_EACH = 5  # of an end user, where each conversation is another one's
@@ -207,24 +208,24 @@ def turns(stand: Stand, plan: Plan) -> Figures:
 
 
 def admission(stand: Stand, plan: Plan) -> Figures:
-    """Accepting messages at a steady rate, with limits and budgets on every level: what the web process itself measures
-    from the arrival of a message to its being stored."""
+    """Accepting messages at a steady rate, with limits and budgets on all levels of a tenant: what the web process
+    itself measures of each, from when a thread takes it up to its being stored."""
     limited = stand.more_tenants(len(TENANTS))  # other measures are taken without
     stand.limit(limited)
+    model, clients = f"sim-admission,{NO_DELAY}", plan.turn_clients
+    seats = stand.seats(ADMISSION_CONVERSATIONS * clients, model, limited, end_users=True)
 
     def load(seconds: float) -> Figures:
-        model, clients = f"sim-admission,{NO_DELAY}", plan.turn_clients
-        return _closed_loop(
-            stand, plan, clients, seconds, "ws", model, per_second=ADMISSIONS, tenants=limited
-        )
+        return _closed_loop(stand, plan, clients, seconds, "ws", model, per_second=ADMISSIONS, seats=seats)
 
-    load(ADMISSION_WARM_UP)  # each connection meets each of the new tenants
-    before = stand.admissions()
+    load(ADMISSION_WARM_UP)  # each end user gets its key, and connections meet the new tenants
+    before, unchecked = stand.admissions(), stand.unchecked()
     found = load(plan.admission_seconds)
     after = stand.admissions()
     counts = {bucket: after[bucket] - before.get(bucket, 0.0) for bucket in after}
     return {
         **found,
+        "unchecked": stand.unchecked() - unchecked,
         "admitted": counts[math.inf],
         "p50_ms": quantile(counts, 0.5),
         "p95_ms": quantile(counts, 0.95),
@@ -234,6 +235,8 @@ def admission(stand: Stand, plan: Plan) -> Figures:
 def quantile(counts: Mapping[float, float], wanted: float) -> float:
     """The upper end, in ms, of the bucket of a histogram (seconds and how many were not over that) in which it lies."""
     total = counts[math.inf]
+    if not total:
+        return math.nan
     return 1000 * min(bucket for bucket, count in counts.items() if count >= wanted * total)
 
 
@@ -267,7 +270,7 @@ def _closed_loop(
     *,
     stream: bool = False,
     per_second: float = 0.0,
-    tenants: Sequence[str] = TENANTS,
+    seats: Sequence[tuple[str, str]] = (),
 ) -> Figures:
     job: Figures = {
         "kind": "closed_loop",
@@ -284,7 +287,7 @@ def _closed_loop(
     if way == "direct":
         job["to"] = stand.simulator
     else:
-        job |= {"way": way, "seats": stand.seats(clients * CONVERSATIONS, model, tenants)}
+        job |= {"way": way, "seats": seats or stand.seats(clients * CONVERSATIONS, model)}
     with Sampler() as sampler:
         found = stand.clients(**job)
     cpu = sampler.used(*found["window"])

@@ -125,11 +125,20 @@ class Stand:
 
     def admissions(self) -> dict[float, float]:
         """How many messages the web process has admitted within so many seconds."""
+        found = re.findall(r'chatplatform_admission_seconds_bucket{le="([^"]+)"} (\S+)', self._metrics())
+        return {float(bucket): float(count) for bucket, count in found}
+
+    def unchecked(self) -> float:
+        """How many calls the web process has let pass without asking the limiter, which was away or slow."""
+        return sum(
+            map(float, re.findall(r"(?m)^chatplatform_rate_limiter_unchecked_total (\S+)", self._metrics()))
+        )
+
+    def _metrics(self) -> str:
         request = urllib.request.Request(f"{self.live.url}/metrics", headers={"Host": "localhost"})
         with urllib.request.urlopen(request) as answer:
-            text = answer.read().decode()
-        found = re.findall(r'chatplatform_admission_seconds_bucket{le="([^"]+)"} (\S+)', text)
-        return {float(bucket): float(count) for bucket, count in found}
+            text: str = answer.read().decode()
+        return text
 
     def durability(self) -> dict[str, str]:
         """What PostgreSQL was told about it."""

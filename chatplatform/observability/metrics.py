@@ -32,7 +32,10 @@ WORK_AGE = Gauge("chatplatform_work_oldest_seconds", "Age of the oldest reply th
 ADMISSION = Histogram(
     "chatplatform_admission_seconds",
     "From a message's arrival at the service to its being stored: limits, hold, accept",
-    buckets=[ms / 1000 for ms in (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 15, 20, 30, 50, 100, 250, 500, 1000)],
+    buckets=[
+        ms / 1000
+        for ms in (1, 2, 2.5, 3, 3.5, 4, 4.5, 5, 5.5, 6, 7, 8, 10, 15, 20, 30, 50, 100, 250, 500, 1000)
+    ],
 )
 RATE_LIMITED = Counter("chatplatform_rate_limited", "Calls refused by a rate limit", ["level"])
 RATE_UNCHECKED = Counter(

@@ -224,7 +224,7 @@ def test_a_role_that_cannot_be_taken_on_leaves_the_statement_out(
 def test_what_is_too_much_for_the_socket_arrives_behind_a_change_of_role(
     fresh: Any, outside: TenantState
 ) -> None:
-    for text in ("small", "large " * 2_000_000):  # 12 MB, there and back
+    for text in ("once", "prepared", "large " * 2_000_000):  # 12 MB, there and back
         for tenant in (outside, cast.state("globex")):
             with tenancy.in_tenant(tenant.ref):
                 assert ECHO.run({"number": 1, "again": text}) == [(1, text, 2, "%")]

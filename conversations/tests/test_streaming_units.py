@@ -478,6 +478,8 @@ async def test_who_keeps_connections_known_ends_although_its_cancellation_was_ta
     telling = asyncio.Event()
 
     async def tell() -> None:
+        if telling.is_set():
+            return
         telling.set()
         try:
             await asyncio.sleep(60)

@@ -144,4 +144,6 @@ def _rendered(response: HttpResponseBase) -> HttpResponseBase:
     if not isinstance(response, Response):
         return response
     response.render()
+    rendered: Any = response
+    rendered.renderer_context.clear()  # which has the response itself
     return HttpResponse(response.content, status=response.status_code, headers=response.headers)
