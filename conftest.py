@@ -60,6 +60,16 @@ def globex(db: None) -> TenantState:
 
 
 @pytest.fixture
+def everything_included(db: None) -> Iterator[None]:
+    """Both tenants have a plan that includes every feature."""
+    from chatplatform.testing import cast
+    from tenants.vocabulary import Tier
+
+    with cast.on_tier("acme", Tier.ENTERPRISE), cast.on_tier("globex", Tier.ENTERPRISE):
+        yield
+
+
+@pytest.fixture
 def in_acme(acme: TenantState) -> Iterator[TenantState]:
     """Inside the first tenant."""
     with tenancy.in_tenant(acme.ref):

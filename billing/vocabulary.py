@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from django.db import models
 
+from tenants.vocabulary import Feature as Feature  # whose parts ask for them is on every floor
+
 
 class EntryKind(models.TextChoices):
     """What a row of the usage ledger is about."""
@@ -44,17 +46,6 @@ class UsageBilling(models.TextChoices):
 
     TOKENS = "tokens", "Included tokens, then a price for each further million"
     COST = "cost", "What the calls cost, with the mark-up"
-
-
-class Feature(models.TextChoices):
-    """What a plan may include."""
-
-    KNOWLEDGE = "knowledge", "Knowledge"
-    TOOLS = "tools", "Tools"
-    EXPERIMENTS = "experiments", "Experiments"
-    ANALYTICS = "analytics", "Analytics"
-    CUSTOM_DOMAINS = "custom_domains", "Own domains"
-    SINGLE_SIGN_ON = "single_sign_on", "Single sign-on"
 
 
 class DocumentKind(models.TextChoices):

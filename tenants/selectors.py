@@ -25,7 +25,7 @@ from chatplatform.postgres.prepared import Statement
 from chatplatform.tenancy import TenantRef
 from tenants.models import ConfigurationVersion, Domain, Tenant
 from tenants.terms import Terms
-from tenants.vocabulary import TenantStatus
+from tenants.vocabulary import Feature, TenantStatus
 
 FRESH_SECONDS = 4.0  # below the promise of 5 s, which includes the request that is under way
 # Of a tenant's row, of the row of its plan, and its newest configuration: those are never changed.
@@ -158,6 +158,12 @@ def check_served(found: TenantState) -> None:
         raise Problem(Code.TENANT_SUSPENDED)
     if found.status != TenantStatus.ACTIVE:
         raise Problem(Code.NOT_ALLOWED, "This tenant is not active yet.")
+
+
+def check_included(tenant_id: UUID, feature: Feature) -> None:
+    """Raises Problem `not_allowed` where the tenant's plan does not include this. What is there already stays."""
+    if feature not in state(tenant_id).terms.features:
+        raise Problem(Code.NOT_ALLOWED, f"This tenant's plan does not include {feature.label.lower()}.")
 
 
 def hosts_of(found: TenantState) -> set[str]:

@@ -19,7 +19,8 @@ class Limits:
 class Terms:
     """The terms of the plan that a tenant is on: `fee` in US dollars a month, `overage_price` for each further million.
 
-    `usage_billing` and `features` are words of `billing.vocabulary`. `limits` are ceilings over the tenant's own.
+    `usage_billing` is a word of `billing.vocabulary`, `features` are some of `Feature`. `limits` are ceilings over the
+    tenant's own.
     """
 
     plan: str = ""

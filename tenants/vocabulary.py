@@ -23,6 +23,17 @@ class Tier(models.TextChoices):
     CUSTOM = "custom", "Custom"
 
 
+class Feature(models.TextChoices):
+    """What a plan may include."""
+
+    KNOWLEDGE = "knowledge", "Knowledge"
+    TOOLS = "tools", "Tools"
+    EXPERIMENTS = "experiments", "Experiments"
+    ANALYTICS = "analytics", "Analytics"
+    CUSTOM_DOMAINS = "custom_domains", "Own domains"
+    SINGLE_SIGN_ON = "single_sign_on", "Single sign-on"
+
+
 class Scope(models.TextChoices):
     """What an API key or token may do (CONTRACT §4)."""
 

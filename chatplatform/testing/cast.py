@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from billing import pricing
 from chatplatform import tenancy
 from chatplatform.postgres import migrations, roles
@@ -9,7 +12,7 @@ from tenants import selectors
 from tenants.models import Tenant
 from tenants.selectors import TenantState
 from tenants.services import api_keys, provisioning
-from tenants.vocabulary import Scope
+from tenants.vocabulary import Scope, Tier
 
 NAMES = {"acme": "Acme", "globex": "Globex"}
 TENANT_SCOPES = [scope for scope in Scope if scope is not Scope.PLATFORM]
@@ -32,6 +35,23 @@ def state(slug: str) -> TenantState:
     """A tenant as requests see it."""
     selectors.forget()
     return selectors.tenant_by_slug(slug)
+
+
+@contextmanager
+def on_tier(slug: str, tier: Tier) -> Iterator[None]:
+    """A tenant has the plan of another tier for a while, as this process sees it."""
+
+    def move(to: str) -> None:
+        with tenancy.in_platform():
+            Tenant.objects.filter(slug=slug).update(tier=to)
+        selectors.forget()
+
+    before = state(slug).tier
+    move(tier)
+    try:
+        yield
+    finally:
+        move(before)
 
 
 def key(slug: str | None, *scopes: str) -> str:

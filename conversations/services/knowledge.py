@@ -12,9 +12,7 @@ from uuid import UUID
 from django.conf import settings
 from django.db import router, transaction
 
-from billing import plans
-from billing.vocabulary import Feature
-from chatplatform.api.problem import Code, Problem
+from chatplatform.api.problem import Problem
 from chatplatform.postgres.models import uuid7
 from chatplatform.tenancy import current_tenant
 from conversations.models.knowledge import Chunk, Document, DocumentStatus
@@ -25,7 +23,7 @@ from conversations.rag.parsing import TYPES, parse, title_from
 from conversations.services import embedding
 from tenants import audit
 from tenants import selectors as tenants
-from tenants.vocabulary import AuditAction
+from tenants.vocabulary import AuditAction, Feature
 
 __all__ = ["Change", "IngestResult", "UnreadableDocument", "ingest", "missing", "remove_document"]
 
@@ -57,8 +55,7 @@ def ingest(name: str, data: bytes, *, url: str | None = None, title: str | None 
     (`model_unpriced`, `budget_exceeded`, `provider_unavailable`); both leave an earlier version as it was, with the
     reason on it. A name of more than 500 characters is refused, and so is all where the plan has no knowledge.
     """
-    if not plans.allows(tenants.state(current_tenant().id), Feature.KNOWLEDGE):
-        raise Problem(Code.NOT_ALLOWED, "This tenant's plan does not include knowledge.")
+    tenants.check_included(current_tenant().id, Feature.KNOWLEDGE)
     if not name or len(name) > 500 or "\0" in name:
         raise UnreadableDocument("A document needs a name of 1 to 500 characters.")
     checksum = hashlib.sha256(data).hexdigest()

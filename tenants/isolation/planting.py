@@ -12,11 +12,10 @@ from chatplatform.postgres.models import uuid7
 from chatplatform.tenancy import in_platform
 from tenants.auth import members as cookies
 from tenants.isolation import ways_in
-from tenants.models import MemberSession, Membership, Tenant, User
+from tenants.models import Domain, MemberSession, Membership, Tenant, User
 from tenants.services import (
     api_keys,
     configuration,
-    domains,
     member_links,
     member_sessions,
     members,
@@ -48,7 +47,9 @@ def plant(tenant: Planted) -> None:
             tenant.ref, f"{name}{tenant.canary}", f"https://{tenant.canary}.invalid", public_key=PUBLIC_KEY
         )
         tenant.ids[f"{name}issuer_id"] = str(issuer.pk)
-    tenant.ids["domain_id"] = str(domains.add(tenant.ref, f"{tenant.canary}.example.com").pk)
+    with in_platform():  # as it would be after a change of plan, whatever the plan of these two includes
+        domain = Domain.objects.create(tenant_id=tenant.ref.id, domain=f"{tenant.canary}.example.com")
+    tenant.ids["domain_id"] = str(domain.pk)
     _plant_members(tenant)
 
 

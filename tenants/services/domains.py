@@ -12,9 +12,9 @@ from django.db import IntegrityError, transaction
 from chatplatform import tenancy
 from chatplatform.api.problem import invalid
 from chatplatform.tenancy import TenantRef
-from tenants import audit, control
+from tenants import audit, control, selectors
 from tenants.models import Domain
-from tenants.vocabulary import AuditAction
+from tenants.vocabulary import AuditAction, Feature
 
 LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 HOST = re.compile(rf"{LABEL}(?:\.{LABEL})+")
@@ -29,7 +29,11 @@ def checked(host: str) -> str:
 
 
 def add(tenant: TenantRef, host: str) -> Domain:
-    """Let the tenant answer at a host name, everywhere within 5 seconds. Raises Problem (field `domain`)."""
+    """Let the tenant answer at a host name, everywhere within 5 seconds.
+
+    Raises Problem: `not_allowed` where its plan includes no domains of its own, or what is wrong (field `domain`).
+    """
+    selectors.check_included(tenant.id, Feature.CUSTOM_DOMAINS)
     try:
         with tenancy.in_platform(), transaction.atomic():
             domain = Domain.objects.create(tenant_id=tenant.id, domain=checked(host), is_primary=False)

@@ -20,12 +20,12 @@ from chatplatform.api.fields import one_line
 from chatplatform.api.problem import Code, Problem, invalid
 from chatplatform.observability.context import acting
 from chatplatform.tenancy import TenantRef
-from tenants import audit
+from tenants import audit, selectors
 from tenants.models import MemberIdentity, Membership, SignInProvider, Tenant
 from tenants.services import member_sessions, members, oidc
 from tenants.services.member_links import LIFETIMES, Link
 from tenants.services.oidc import Person, ProviderFailed
-from tenants.vocabulary import ActorKind, AuditAction, MemberRole, MemberState
+from tenants.vocabulary import ActorKind, AuditAction, Feature, MemberRole, MemberState
 
 MOST = 10  # providers of one tenant
 MOST_ADMITTED = 200
@@ -65,8 +65,11 @@ def save(
     provider: SignInProvider | None = None,
 ) -> SignInProvider:
     """Add a provider, or change one: without a secret it keeps the one it has, and its issuer stays. `admitted` are
-    addresses and `@domains`, one a line. Raises Problem, naming the field.
+    addresses and `@domains`, one a line. Raises Problem, naming the field; `not_allowed` if it is to be added and the
+    plan does not include it.
     """
+    if provider is None:
+        selectors.check_included(tenant.id, Feature.SINGLE_SIGN_ON)
     row = provider or SignInProvider(tenant_id=tenant.id, issuer=issuer.strip())
     row.name, row.client_id = _line("name", name), _line("client_id", client_id)
     row.client_secret = client_secret or (provider.client_secret if provider else "")

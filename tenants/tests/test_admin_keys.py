@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from chatplatform import tenancy
 from chatplatform.testing.backend import pair
+from tenants import selectors
 from tenants.models import Domain, SigningKey, Tenant
 from tenants.selectors import TenantState
 from tenants.services import api_keys, signing_keys, token_issuers
@@ -26,6 +27,16 @@ def root(acme: TenantState) -> Console:
 # --- Domains ---------------------------------------------------------------------------------------------------
 
 
+def test_a_plan_without_own_domains_adds_none_and_takes_none_away(root: Console, acme: TenantState) -> None:
+    with tenancy.in_platform():
+        Domain.objects.create(tenant_id=acme.ref.id, domain="old.acme.example")
+    answer = root.post(page(acme, "domains/"), domain="chat.acme.example")
+    assert "plan does not include own domains" in answer.content.decode()
+    assert selectors.hosts_of(acme) == {"acme.localhost", "old.acme.example"}
+    assert selectors.tenant_id_for_host("old.acme.example") == acme.ref.id
+
+
+@pytest.mark.usefixtures("everything_included")
 def test_a_domain_is_added_and_removed(root: Console, acme: TenantState) -> None:
     root.post(page(acme, "domains/"), domain="chat.acme.example")
     with tenancy.in_platform():
@@ -38,6 +49,7 @@ def test_a_domain_is_added_and_removed(root: Console, acme: TenantState) -> None
         assert not Domain.objects.filter(pk=domain.pk).exists()
 
 
+@pytest.mark.usefixtures("everything_included")
 @pytest.mark.parametrize(
     ("host", "said"),
     [

@@ -234,6 +234,7 @@ ELSEWHERE = {
 }
 
 
+@pytest.mark.usefixtures("everything_included")
 @pytest.mark.parametrize("action", [action for action in Action if action not in ELSEWHERE])
 def test_each_action_is_recorded_when_it_happens(
     action: Action, acme: TenantState, monkeypatch: pytest.MonkeyPatch
@@ -336,6 +337,7 @@ def test_signing_in_does_not_count_as_a_change_of_the_account(acme: TenantState)
     assert [one[0] for one in written(kinds=["staff"])[-2:]] == ["staff.added", "staff.signed_in"]
 
 
+@pytest.mark.usefixtures("everything_included")
 def test_what_changes_nothing_is_not_recorded(acme: TenantState) -> None:
     before = len(written())
     lifecycle.resume("acme")

@@ -20,6 +20,7 @@ from tenants.services import lifecycle, members, sign_in_providers
 from tenants.tests.console import PASSWORD, person
 from tenants.tests.people import member
 from tenants.tests.test_second_factors import unused
+from tenants.vocabulary import Tier
 
 pytestmark = [pytest.mark.browser, pytest.mark.processes, pytest.mark.slow]
 SLUG = "browser-born"
@@ -177,16 +178,17 @@ def test_an_app_and_a_recovery_code_let_in_and_sessions_are_ended(chromium: Brow
 def test_a_provider_lets_in(chromium: Browser, owner: str, settings: Any) -> None:
     settings.ALLOW_PRIVATE_KEY_SERVERS = True
     with running_toolkit() as there:
-        provider = sign_in_providers.save(
-            cast.state("acme").ref,
-            name="Work",
-            issuer=there.issuer,
-            client_id=oidc_toolkit.CLIENT,
-            client_secret=there.client_secret,
-            admitted="@example.com",
-            role="viewer",
-            asks_second_factor=False,
-        )
+        with cast.on_tier("acme", Tier.ENTERPRISE):
+            provider = sign_in_providers.save(
+                cast.state("acme").ref,
+                name="Work",
+                issuer=there.issuer,
+                client_id=oidc_toolkit.CLIENT,
+                client_secret=there.client_secret,
+                admitted="@example.com",
+                role="viewer",
+                asks_second_factor=False,
+            )
         there.allow(f"{owner}with/{provider.pk}/answer")
         try:
             chromium.driver.get(owner + "usage")

@@ -12,7 +12,8 @@ import pytest
 from django.utils import timezone
 
 from chatplatform import tenancy
-from chatplatform.api.problem import Problem
+from chatplatform.api.problem import Code, Problem
+from chatplatform.testing import cast
 from chatplatform.testing.audit import written
 from chatplatform.testing.backend import pair
 from chatplatform.testing.oidc_standin import OidcStandIn, running_provider
@@ -22,7 +23,9 @@ from tenants.services import key_sets, oidc, sign_in_providers
 from tenants.tests.console import Console, page, person
 from tenants.tests.people import Desk, member, roles
 from tenants.tests.test_second_factors import add_app, need_second_factor
-from tenants.vocabulary import MemberRole
+from tenants.vocabulary import MemberRole, Tier
+
+pytestmark = pytest.mark.usefixtures("everything_included")
 
 
 @pytest.fixture(scope="module")
@@ -369,6 +372,29 @@ def test_an_owner_adds_changes_and_removes_a_provider(acme: TenantState, there: 
     assert "Work" in desk.text("sign-in-settings")
     desk.post("sign-in-settings", needed="yes")
     assert sign_in_providers.needs_second_factor(acme.ref)
+
+
+def test_a_plan_without_single_sign_on_adds_no_provider_and_takes_none_away(
+    acme: TenantState, there: OidcStandIn
+) -> None:
+    provider, desk = register(acme, there), Desk(acme, member(acme))
+    staff, asked = Console(person("root", superuser=True)), len(there.asked)
+    more = {"name": "More", "issuer": there.issuer, "client_id": "console", "role": "viewer"}
+    changed = {**more, "name": "Work", "admitted": "@example.com"}
+    with cast.on_tier("acme", Tier.PRO):
+        for answer in (
+            desk.post("sign-in-settings/providers/add", **more),
+            staff.post(page(acme, "sign-in/"), **more),
+        ):
+            assert "plan does not include single sign-on" in answer.content.decode()
+        with pytest.raises(Problem) as refused:
+            register(acme, there, name="More")
+        assert refused.value.code == Code.NOT_ALLOWED
+        assert len(there.asked) == asked, "nobody is asked for its configuration"
+        assert desk.post(f"sign-in-settings/providers/{provider.pk}", **changed).status_code == 302
+        go(newcomer := Desk(acme), provider)
+        assert newcomer.is_in()
+    assert [one.name for one in sign_in_providers.of_tenant(acme.ref)] == ["Work"]
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from tenants.tests.people import Desk, member, roles
 from tenants.tests.test_providers import Stay
 from tenants.vocabulary import MemberRole
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.usefixtures("everything_included")]
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ from tenants import selectors
 from tenants.models import Domain
 from tenants.selectors import TenantState
 from tenants.services import domains
+from tenants.vocabulary import Tier
 
 
 def ask(live: Live, path: str, host: str | None = None, **headers: str) -> httpx2.Response:
@@ -34,7 +35,8 @@ def code(answer: httpx2.Response) -> tuple[int, Any]:
 @pytest.fixture
 def own_domain(committed: None) -> Iterator[str]:
     """A host name of Acme's own."""
-    domain = domains.add(cast.state("acme").ref, "chat.acme.example")
+    with cast.on_tier("acme", Tier.ENTERPRISE):
+        domain = domains.add(cast.state("acme").ref, "chat.acme.example")
     yield "chat.acme.example"
     with tenancy.in_platform():
         Domain.objects.filter(pk=domain.pk).delete()
@@ -156,6 +158,7 @@ def test_a_host_is_not_confused_with_a_slug_that_is_kept(acme: TenantState) -> N
     assert selectors.tenant_id_for_host(selectors.host_name("slug:acme")) is None
 
 
+@pytest.mark.usefixtures("everything_included")
 def test_hosts_of_a_tenant_are_its_own(acme: TenantState) -> None:
     domains.add(acme.ref, "chat.acme.example")
     assert selectors.hosts_of(acme) == {"acme.localhost", "chat.acme.example"}
