@@ -64,16 +64,24 @@ class Hold(TenantModel):
 
 
 class BudgetNotice(TenantModel):
-    """That somebody was told that so much of a limit is spent: once in a period (its first day)."""
+    """That somebody was told that so much of a limit is spent: once in a period (its first day).
+
+    `of` is the limit in US dollars or tokens: one that is changed is told of anew. An older release writes none.
+    """
 
     limit = models.CharField(max_length=20, choices=BudgetLimit.choices)
     period = models.DateField()
     percent = models.PositiveSmallIntegerField()
+    of = models.DecimalField(max_digits=30, decimal_places=9, null=True)
     at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
         constraints = [
-            models.UniqueConstraint(fields=["limit", "period", "percent"], name="one_notice_per_threshold")
+            models.UniqueConstraint(
+                fields=["limit", "period", "percent", "of"],
+                name="one_notice_per_threshold_and_limit",
+                nulls_distinct=False,
+            )
         ]
 
     def __str__(self) -> str:

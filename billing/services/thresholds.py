@@ -1,4 +1,4 @@
-"""Tells once, in each period, when half, four fifths and all of a tenant's limit are spent.
+"""Tells once, in each period, when half, four fifths and all of a tenant's limit are spent; again if it is changed.
 
 Looked at when a reply is settled, from what the settlement says of the balances: no query, until a threshold is
 reached that this process does not know of yet. What is spent hardly ever meets a limit exactly, for the last call that
@@ -75,10 +75,13 @@ def note_refusal(limit: BudgetLimit, day: date, spent: Decimal | int, of: Decima
 
 
 def tell_once(reached: Reached) -> None:
-    """Tell of a threshold, unless that was done in this period."""
-    _, new = BudgetNotice.objects.get_or_create(
-        limit=reached.limit, period=reached.period, percent=reached.percent
-    )
+    """Tell of a threshold, unless that was done in this period. What an older release told is not told again."""
+    threshold: dict[str, Any] = {
+        "limit": reached.limit, "period": reached.period, "percent": reached.percent
+    }  # fmt: skip
+    if BudgetNotice.objects.filter(**threshold, of=None).exists():
+        return
+    _, new = BudgetNotice.objects.get_or_create(**threshold, of=reached.of)
     if new:
         _tell(reached)
 
@@ -93,7 +96,7 @@ def _as_told(reached: Reached) -> list[Any]:
 
 
 def _key(reached: Reached) -> tuple[Any, ...]:
-    return current_tenant().id, reached.limit, reached.period, reached.percent
+    return current_tenant().id, reached.limit, reached.period, reached.percent, reached.of
 
 
 def _knows(reached: Reached) -> bool:

@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 
 from billing import tasks
-from billing.models import Balance
+from billing.models import Balance, BudgetNotice
 from billing.services import budgets, clamping, thresholds
 from billing.services.budgets import Account, Limits, Settled
 from billing.services.clamping import NextCall
@@ -43,6 +43,21 @@ def test_each_threshold_is_told_when_it_is_reached_and_never_again(told: list[tu
     thresholds._told.clear()  # as in another process
     note(limits, month="12")
     assert len(told) == 3
+
+
+def test_a_limit_that_is_raised_is_told_of_anew(told: list[tuple[Any, ...]]) -> None:
+    for limit in (10, 20, 10):
+        note(Limits(tenant_month=Decimal(limit)), month="10")
+    assert told == [*(("monthly_cost", percent) for percent in (50, 80, 100)), ("monthly_cost", 50)]
+    thresholds._told.clear()  # as in another process
+    note(Limits(tenant_month=Decimal("20.00")), month="16")
+    assert told[4:] == [("monthly_cost", 80)]
+
+
+def test_what_an_older_release_told_is_not_told_again(told: list[tuple[Any, ...]]) -> None:
+    BudgetNotice.objects.create(limit="monthly_cost", period=DAY.replace(day=1), percent=50)
+    note(Limits(tenant_month=Decimal(10)), month="8")
+    assert told == [("monthly_cost", 80)]
 
 
 def test_days_months_and_tokens_are_told_apart_and_all_that_was_passed_at_once(
