@@ -39,7 +39,8 @@ class Browser:
 
     @property
     def is_connected(self) -> bool:
-        return bool(self.script("return document.getElementById('chat').dataset.connection === 'open'"))
+        # After a click the page may still be the one before, which has no chat.
+        return bool(self.script("return document.getElementById('chat')?.dataset.connection === 'open'"))
 
     def forget(self) -> None:
         """Become another visitor; the page that is open would still ask in the name of the old one."""

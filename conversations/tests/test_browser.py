@@ -267,10 +267,9 @@ def test_a_budget_that_is_used_up_is_said_plainly(live: Live, browser: Browser, 
     assert not again.is_displayed(), "the same again would be refused again"
 
 
-def test_a_shop_hands_its_customer_over(
-    live: Live, browser: Browser, acme_api: Caller, committed: None
-) -> None:
-    """A form on another site, with a token that the shop's backend signed: the cookie is taken, the chat is Ada's."""
+@pytest.fixture
+def shop(live: Live, browser: Browser, acme_api: Caller, committed: None) -> Iterator[str]:
+    """Another site that Acme knows: a form, with a token for Ada that the shop's backend signed. Its origin."""
     backend, issuer = pair("ES256", "browser"), "https://browser-shop.example"
     acme = cast.state("acme").ref
     row = token_issuers.register(acme, "browser shop", issuer, public_key=backend.pem)
@@ -282,19 +281,26 @@ def test_a_shop_hands_its_customer_over(
         handler.end_headers()
         handler.wfile.write((form % signed(backend, issuer, "acme", "ada-of-the-shop")).encode())
 
-    with running_key_server() as shop:
-        shop.answer = page
-        origin = f"http://127.0.0.1:{shop.port}"
-        acme_api.patch("/tenants/acme/config", {"widget_origins": [origin]})
-        browser.driver.get(origin)
-        browser.see("button").click()
-        browser.until(lambda: browser.is_connected, "the socket is open")
-        browser.write("Hello")
-        browser.until_answered()
+    try:
+        with running_key_server() as server:
+            server.answer = page
+            origin = f"http://127.0.0.1:{server.port}"
+            acme_api.patch("/tenants/acme/config", {"widget_origins": [origin]})
+            yield origin
+    finally:
+        acme_api.patch("/tenants/acme/config", {"widget_origins": []})
+        token_issuers.remove(acme, row.pk)
+        browser.forget()
+
+
+def test_a_shop_hands_its_customer_over(browser: Browser, acme_api: Caller, shop: str) -> None:
+    """The cookie is taken, the chat is Ada's."""
+    browser.driver.get(shop)
+    browser.see("button").click()
+    browser.until(lambda: browser.is_connected, "the socket is open")
+    browser.write("Hello")
+    browser.until_answered()
     conversation = browser.driver.current_url.rstrip("/").rpartition("/")[2]
     assert (
         acme_api.get(f"/conversations/{conversation}").json()["end_user"]["external_id"] == "ada-of-the-shop"
     )
-    acme_api.patch("/tenants/acme/config", {"widget_origins": []})
-    token_issuers.remove(acme, row.pk)
-    browser.forget()
