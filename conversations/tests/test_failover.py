@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from decimal import Decimal
+from http.client import HTTPConnection
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -59,12 +61,43 @@ def test_a_cancelled_call_is_stored_too(acme_api: Caller) -> None:
     assert row.charged_usd == Decimal(reply["cost_usd"]) > 0 and row.output_tokens > 0
 
 
-def test_a_client_that_leaves_changes_nothing(acme_api: Caller) -> None:
+def replies(caller: Caller, conversation: str) -> list[dict[str, Any]]:
+    """What the conversation has of replies."""
+    said = caller.get(f"/conversations/{conversation}/messages").json()["results"]
+    return [one["reply"] for one in said if one["reply"]]
+
+
+LONG = "[[sim: tps=40 tokens=40]]"  # a second
+
+
+def leave_a_stream(caller: Caller, conversation: str) -> None:
+    with caller.streaming(conversation, LONG) as events:
+        next(event for event in events if event.kind == "delta")
+
+
+def leave_a_socket(caller: Caller, conversation: str) -> None:
+    with caller.socket(conversation) as socket:
+        socket.say(LONG)
+        socket.until("delta")
+
+
+def leave_a_request(caller: Caller, conversation: str) -> None:
+    connection = HTTPConnection("127.0.0.1", caller.live.port)
+    path, headers = f"/api/v1/conversations/{conversation}/messages", {"Content-Type": "application/json"}
+    connection.request("POST", path, json.dumps({"content": LONG}), caller.headers | headers)
+    until(
+        lambda: [one for one in replies(caller, conversation) if one["status"] != "queued"],
+        "the reply is begun",
+    )
+    connection.close()
+
+
+@pytest.mark.parametrize("leave", [leave_a_stream, leave_a_socket, leave_a_request])
+def test_a_client_that_leaves_changes_nothing(acme_api: Caller, leave: Callable[[Caller, str], None]) -> None:
     conversation = acme_api.begin("gpt-4o")
-    with acme_api.streaming(conversation, "[[sim: tps=40 tokens=40]]") as events:
-        begun = next(event for event in events if event.kind == "delta").data["reply_id"]
-    until(lambda: acme_api.reply(conversation, begun)["completed_at"], "the reply is finished")
-    reply = acme_api.reply(conversation, begun)
+    leave(acme_api, conversation)
+    until(lambda: replies(acme_api, conversation)[0]["completed_at"], "the reply is finished")
+    [reply] = replies(acme_api, conversation)
     [row] = stored(reply)
     assert (reply["status"], len(reply["content"].split())) == ("completed", 40)
     assert (row.outcome, row.estimated, row.output_tokens) == ("completed", False, 40)
