@@ -11,8 +11,8 @@ from django.utils import timezone
 
 from billing import months
 from billing.models import BillingAccount, Invoice, InvoiceLine, IssuedDocument, Issuer, LedgerEntry, Plan
-from billing.services import numbering
-from billing.vocabulary import CallOutcome, DocumentKind, LineKind, UsageBilling
+from billing.services import numbering, plans
+from billing.vocabulary import CallOutcome, DocumentKind, Feature, LineKind, UsageBilling
 from chatplatform.isolation import Call, Elsewhere, Job, Planted, Walks, Who
 from chatplatform.postgres.models import uuid7
 from chatplatform.tenancy import in_platform, in_tenant
@@ -33,8 +33,10 @@ def plant(tenant: Planted) -> None:
         )
         document = _registered(tenant, numbering.locked(issuer.pk), last)
         plan = Plan.objects.create(
-            code=f"isolation-{tenant.canary}", name=ISSUER, tier="custom", usage_billing=UsageBilling.COST
-        )
+            code=f"isolation-{tenant.canary}", name=ISSUER, tier="custom", usage_billing=UsageBilling.COST,
+            features=list(Feature),
+        )  # fmt: skip
+    plans.subscribe(tenant.ref, plan, today, author=ISSUER)  # all that is walked is to be included
     with in_tenant(tenant.ref):
         for day in (last, today):
             _called(tenant, day)
