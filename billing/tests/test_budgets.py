@@ -16,12 +16,19 @@ import pytest
 from django.db import transaction
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from billing.models import Balance, Hold, LedgerEntry
 from billing.services import budgets
-from billing.services.budgets import Account, Amount, Limits, OverBudget
-from billing.tests.books import DAY, account, check_books, entry, subjects
+from billing.services.budgets import Account, Amount, Held, Limits, OverBudget
+from billing.tests.books import DAY, MODEL, account, check_books, entry, subjects
 from billing.vocabulary import BudgetLevel
 from chatplatform import tenancy
 from chatplatform.jobs import close_connections
@@ -179,6 +186,10 @@ class Books(RuleBasedStateMachine):
     )  # fmt: skip
     def set_limits(self, conversation: int, contact: int, day: int, month: int, tokens: int) -> None:
         self.limits = Limits(Decimal(conversation), Decimal(contact), Decimal(day), Decimal(month), tokens)
+        self.begin()
+
+    def begin(self) -> None:
+        """What happens before all else."""
 
     @rule(
         conversation=st.sampled_from(CONVERSATIONS), contact=st.sampled_from(CONTACTS), days=st.integers(0, 40),
@@ -187,49 +198,54 @@ class Books(RuleBasedStateMachine):
     def accept(self, conversation: UUID, contact: UUID | None, days: int, amount: int) -> None:
         self.hold(account(1, conversation, contact, DAY + timedelta(days)), [], amount)
 
+    @precondition(lambda self: self.held)
     @rule(data=st.data(), spent=st.integers(0, 20), amount=st.integers(1, 20))
     def call_again(self, data: st.DataObject, spent: int, amount: int) -> None:
         """A call is over, within what was held for it, and another one follows."""
-        if of := self.one(data):
-            made = [*self.made[of], entry(of, min(spent, self.held[of]), len(self.made[of]) + 1)]
-            self.hold(of, made, amount)
+        of = self.one(data)
+        made = [*self.made[of], entry(of, min(spent, self.held[of]), len(self.made[of]) + 1)]
+        self.hold(of, made, amount)
 
+    @precondition(lambda self: self.held)
     @rule(data=st.data(), spent=st.integers(0, 20))
     def settle(self, data: st.DataObject, spent: int) -> None:
-        if of := self.one(data):
-            made = [*self.made[of], entry(of, min(spent, self.held[of]), len(self.made[of]) + 1)]
-            for _ in range(2):
-                budgets.settle(of, made)
-            self.end(of)
+        of = self.one(data)
+        made = [*self.made[of], entry(of, min(spent, self.held[of]), len(self.made[of]) + 1)]
+        for _ in range(2):
+            budgets.settle(of, made)
+        self.end(of)
 
+    @precondition(lambda self: self.held)
     @rule(data=st.data(), more=st.integers(1, 100))
     def overrun(self, data: st.DataObject, more: int) -> None:
         """A call took more than was held for it, and is booked all the same."""
-        if of := self.one(data):
-            budgets.settle(of, [*self.made[of], entry(of, self.held[of] + more, len(self.made[of]) + 1)])
-            for key in keys(of):
-                self.above[key] = self.above.get(key, 0) + more
-            self.end(of)
+        of = self.one(data)
+        budgets.settle(of, [*self.made[of], entry(of, self.held[of] + more, len(self.made[of]) + 1)])
+        for key in keys(of):
+            self.above[key] = self.above.get(key, 0) + more
+        self.end(of)
 
+    @precondition(lambda self: self.held)
     @rule(data=st.data())
     def release(self, data: st.DataObject) -> None:
-        """A reply was cancelled before its call, or failed, or its hold has expired."""
-        if of := self.one(data):
-            budgets.settle(of, self.made[of] if data.draw(st.booleans()) else [])
-            self.end(of)
+        """A reply was cancelled before its call, or failed."""
+        of = self.one(data)
+        budgets.settle(of, self.made[of] if data.draw(st.booleans()) else [])
+        self.end(of)
 
+    @precondition(lambda self: self.held)
     @rule(data=st.data(), amount=st.integers(1, 20))
     def die(self, data: st.DataObject, amount: int) -> None:
         """A worker dies; another attempt holds for itself, while the first one's hold is still there."""
-        if of := self.one(data):
-            self.hold(replace(of, attempt=of.attempt + 1), [], amount)
+        of = self.one(data)
+        self.hold(replace(of, attempt=of.attempt + 1), [], amount)
 
+    @precondition(lambda self: self.over)
     @rule(data=st.data())
     def settle_what_is_over(self, data: st.DataObject) -> None:
-        if self.over:
-            before = list(Balance.objects.order_by("pk").values())
-            budgets.settle(data.draw(st.sampled_from(self.over)))
-            assert list(Balance.objects.order_by("pk").values()) == before
+        before = list(Balance.objects.order_by("pk").values())
+        budgets.settle(data.draw(st.sampled_from(self.over)))
+        assert list(Balance.objects.order_by("pk").values()) == before
 
     @invariant()
     def nothing_passes_a_limit(self) -> None:
@@ -245,13 +261,13 @@ class Books(RuleBasedStateMachine):
         check_books()
         assert Hold.objects.count() == len(self.held)
 
-    def one(self, data: st.DataObject) -> Account | None:
-        return data.draw(st.sampled_from(list(self.held))) if self.held else None
+    def one(self, data: st.DataObject) -> Account:
+        return data.draw(st.sampled_from(list(self.held)))
 
     def hold(self, of: Account, made: list[dict[str, object]], amount: int) -> None:
         before = Balance.objects.count(), LedgerEntry.objects.count()
         try:
-            budgets.hold_again(of, made, dollars(amount), self.limits)
+            budgets.hold_again(of, made, dollars(amount), self.limits, Held(MODEL, 1))
         except OverBudget:
             assert (Balance.objects.count(), LedgerEntry.objects.count()) == before
             return
