@@ -10,7 +10,8 @@ from billing.vocabulary import DocumentKind, LineKind, PaymentStatus
 
 
 class DayShape(serializers.Serializer[Any]):
-    """What one model was used for on one day of UTC. Costs are what the tenant is charged, in US dollars."""
+    """What one model was used for on one day of UTC. Costs are in US dollars, as they count in
+    budgets; a plan that charges tokens does not charge them."""
 
     day = serializers.DateField()
     provider = serializers.CharField()

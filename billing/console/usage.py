@@ -7,7 +7,10 @@ from django.http.response import HttpResponseBase
 from billing import asked, months, selectors
 from billing.access import access_spending
 from billing.chart import chart
+from billing.selectors import Meter
+from billing.vocabulary import UsageBilling
 from tenants.console.frame import Visit, page
+from tenants.terms import Terms
 from tenants.vocabulary import Action
 
 
@@ -32,10 +35,14 @@ def usage(visit: Visit) -> HttpResponseBase:
     spending = access_spending(visit.member, month)
     total = selectors.total(spending.rows)
     measure = asked.measure(visit.request, total)
+    terms = visit.tenant.terms
     return visit.render(
         "usage",
         "console-usage",
         month=month,
+        terms=terms,
+        by_tokens=terms.usage_billing == UsageBilling.TOKENS,
+        included=_included(terms, spending.meters.tokens),
         before=months.before(month),
         after=months.after(month) if month < asked.this_month() else None,
         is_now=month == asked.this_month(),
@@ -46,3 +53,10 @@ def usage(visit: Visit) -> HttpResponseBase:
         measure=measure,
         chart=chart(spending.rows, spending.first, months.last_day(month), measure),
     )
+
+
+def _included(terms: Terms, tokens: Meter) -> Meter | None:
+    """How far the tokens are used up that the plan includes, where it sells more of them: else they are the limit."""
+    if terms.usage_billing != UsageBilling.TOKENS or terms.overage_price is None:
+        return None
+    return Meter(terms.included_tokens, tokens.spent, tokens.held)

@@ -15,6 +15,7 @@ from billing.models import Hold, IssuedDocument
 from billing.services import credits, invoices
 from billing.tests import scene
 from billing.tests.scene import JUST_AFTER, MONTH, called
+from billing.vocabulary import UsageBilling
 from chatplatform import tenancy
 from chatplatform.postgres.models import uuid7
 from chatplatform.testing import cast
@@ -57,6 +58,29 @@ def test_a_member_sees_what_is_used_and_not_what_it_costs_us(acme: TenantState, 
         assert said in html
     assert "7.77" not in html and "style=" not in html
     assert html.count("<rect") > 30 and 'role="img"' in html
+
+
+@pytest.mark.parametrize(
+    ("terms", "said"),
+    [
+        ({"usage_billing": UsageBilling.COST}, ["Costs are what you are charged"]),
+        (
+            {"usage_billing": UsageBilling.TOKENS, "included_tokens": 4_000_000, "overage_price": Decimal(3)},
+            ["includes 4,000,000 a month; each further million costs $3.00", "Of your plan's tokens"],
+        ),
+    ],
+)
+def test_what_is_charged_is_said_by_the_plan(
+    acme: TenantState, terms: dict[str, Any], said: list[str]
+) -> None:
+    scene.on_plan(acme.ref, **terms)
+    with tenancy.in_tenant(acme.ref):
+        called("1", day=timezone.now().date())
+    state = cast.state("acme")
+    html = " ".join(Desk(state, member(state, MemberRole.VIEWER)).text("usage").split())
+    for words in said:
+        assert words in html
+    assert ("are not charged" in html) == (terms["usage_billing"] == UsageBilling.TOKENS)
 
 
 @pytest.mark.parametrize("month", ["", "x", "2026-13", "9999-01", "2099-01"])

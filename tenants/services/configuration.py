@@ -98,7 +98,8 @@ def _check_ceilings(tenant: TenantRef, changes: dict[str, Any]) -> None:
     for name in limits:
         ceiling, wanted = _ceiling(versions, name), changes[name]
         if ceiling is not None and (wanted is None or Decimal(str(wanted)) > ceiling):
-            raise Problem(Code.NOT_ALLOWED, f"{name} may be lowered, not raised above {ceiling}.", field=name)
+            shown = f"{Decimal(ceiling).normalize():f}"
+            raise Problem(Code.NOT_ALLOWED, f"{name} may be lowered, not raised above {shown}.", field=name)
 
 
 def _ceiling(versions: list[dict[str, Any]], name: str) -> Any:
