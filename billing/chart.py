@@ -17,9 +17,22 @@ from billing.selectors import DayUsage, Usage, by_model
 HEIGHT, TOP = 200, 16  # px: of the plot, and above it
 MOST_MODELS = 6
 BAR = Decimal("0.7")  # of a day's width
-MEASURES: dict[str, tuple[str, Callable[[Usage], Decimal], Callable[[Decimal], str]]] = {
-    "cost": ("Cost", lambda usage: usage.charged_usd, usd),
-    "tokens": ("Tokens", lambda usage: Decimal(usage.tokens), count),
+LETTER = 7  # px: the widest of a label
+
+
+def short(number: Decimal) -> str:
+    """A round number as it stands beside a scale: 500, 20k, 1.5M."""
+    for unit, letter in ((Decimal(10**9), "G"), (Decimal(10**6), "M"), (Decimal(10**3), "k")):
+        if number >= unit:
+            return f"{(number / unit).normalize():f}{letter}"
+    return count(number)
+
+
+Shown = Callable[[Decimal], str]
+# What it is called, how much it is, and how that is written above a bar and beside the scale.
+MEASURES: dict[str, tuple[str, Callable[[Usage], Decimal], Shown, Shown]] = {
+    "cost": ("Cost", lambda usage: usage.charged_usd, usd, usd),
+    "tokens": ("Tokens", lambda usage: Decimal(usage.tokens), count, short),
 }
 
 
@@ -63,13 +76,18 @@ class Chart:
     floor: int = HEIGHT + TOP
 
     @property
+    def gutter(self) -> int:
+        """Pixels that the labels of the scale need beside the plot."""
+        return LETTER * max((len(line.label) for line in self.lines), default=0)
+
+    @property
     def is_empty(self) -> bool:
         return not any(bar.pieces for bar in self.bars)
 
 
 def chart(rows: Sequence[DayUsage], first: date, last: date, measure: str = "cost") -> Chart:
     """The chart of these days, both included."""
-    title, value, shown = MEASURES[measure]
+    title, value, shown, beside = MEASURES[measure]
     names = [name for name, _ in by_model(rows)]
     shown_names = names if len(names) <= MOST_MODELS else [*names[: MOST_MODELS - 1], "all others"]
     days = [first + timedelta(days=number) for number in range((last - first).days + 1)]
@@ -92,7 +110,7 @@ def chart(rows: Sequence[DayUsage], first: date, last: date, measure: str = "cos
         )
         for place, day in enumerate(days)
     ]
-    lines = [Line(_number(_height(step * n, top)), shown(step * n)) for n in range(1, int(top / step) + 1)]
+    lines = [Line(_number(_height(step * n, top)), beside(step * n)) for n in range(1, int(top / step) + 1)]
     return Chart(f"{title} per day and model", bars, lines, list(enumerate(shown_names, 1)))
 
 

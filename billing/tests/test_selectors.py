@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from billing import selectors
-from billing.chart import HEIGHT, TOP, chart, scale
+from billing.chart import HEIGHT, TOP, chart, scale, short
 from billing.models import Balance
 from billing.presentation import exact_usd, usd
 from billing.selectors import DayUsage, LedgerFilter, Meter, Usage
@@ -194,6 +194,13 @@ def test_a_bar_is_as_high_as_its_day_was_dear() -> None:
     assert Decimal(upper.y) + Decimal(upper.height) == Decimal(lower.y)
     assert Decimal(lower.y) + Decimal(lower.height) == TOP + HEIGHT
     assert not drawn.bars[1].pieces and drawn.bars[2].said == "3 Apr: $2.50"
+
+
+@pytest.mark.parametrize(
+    ("number", "said"), [("500", "500"), ("20000", "20k"), ("1500000", "1.5M"), ("2e9", "2G"), ("1000", "1k")]
+)
+def test_beside_the_scale_numbers_are_short(number: str, said: str) -> None:
+    assert short(Decimal(number)) == said
 
 
 def test_many_models_share_the_last_colour() -> None:
