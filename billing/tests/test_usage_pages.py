@@ -166,14 +166,18 @@ def held(tenant: TenantState, minutes: int) -> Hold:
             day=timezone.now().date(),
             usd=Decimal("0.0123"),
             tokens=4000,
+            model="openai/gpt-5",
             taken_at=timezone.now() - timedelta(minutes=minutes),
         )
 
 
-def test_holds_are_shown_with_their_age(acme: TenantState) -> None:
+def test_holds_are_shown_with_their_age_and_what_they_are_for(acme: TenantState) -> None:
     hold = held(acme, 7)
     html = Console(person("boss", superuser=True)).text("spending/acme/holds/")
-    assert str(hold.reply) in html and "7\xa0minutes" in html and "$0.0123" in html
+    for said in (str(hold.reply), "7\xa0minutes", "$0.0123", "openai/gpt-5", f"/{hold.conversation}/"):
+        assert said in html
+    clerk = Console(person("clerk", "billing.view_ledgerentry"))
+    assert f"/{hold.conversation}/" not in clerk.text("spending/acme/holds/")
 
 
 def test_dead_holds_can_be_given_back_by_those_who_may(acme: TenantState) -> None:
