@@ -12,10 +12,11 @@ from django.utils import timezone
 from billing import months
 from billing.models import BillingAccount, Invoice, InvoiceLine, IssuedDocument, Issuer, LedgerEntry, Plan
 from billing.services import numbering, plans
-from billing.vocabulary import CallOutcome, DocumentKind, Feature, LineKind, UsageBilling
+from billing.vocabulary import CallOutcome, DocumentKind, LineKind, UsageBilling
 from chatplatform.isolation import Call, Elsewhere, Job, Planted, Walks, Who
 from chatplatform.postgres.models import uuid7
 from chatplatform.tenancy import in_platform, in_tenant
+from tenants.vocabulary import Feature
 
 KEY, MEMBER, STAFF = Who.KEY, Who.MEMBER, Who.STAFF
 NUMBERS = "ISOLATION-{number:06d}"

@@ -9,7 +9,6 @@ from uuid import UUID
 from django.utils import timezone
 
 from billing.models import Plan, Subscription
-from billing.vocabulary import Feature
 from chatplatform import tenancy
 from tenants.models import Tenant
 from tenants.selectors import TenantState
@@ -30,11 +29,6 @@ MARK = """(
 def terms(state: TenantState) -> Terms:
     """The terms of the plan that the tenant is on. Touches no database."""
     return state.terms
-
-
-def allows(state: TenantState, feature: Feature) -> bool:
-    """Whether the tenant's plan includes this."""
-    return feature in state.terms.features
 
 
 def monthly_tokens(state: TenantState) -> int | None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from django.db import models
 
-from tenants.vocabulary import Feature as Feature  # whose parts ask for them is on every floor
-
 
 class EntryKind(models.TextChoices):
     """What a row of the usage ledger is about."""

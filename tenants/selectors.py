@@ -162,7 +162,7 @@ def check_served(found: TenantState) -> None:
 
 def check_included(tenant_id: UUID, feature: Feature) -> None:
     """Raises Problem `not_allowed` where the tenant's plan does not include this. What is there already stays."""
-    if feature not in state(tenant_id).terms.features:
+    if not state(tenant_id).terms.includes(feature):
         raise Problem(Code.NOT_ALLOWED, f"This tenant's plan does not include {feature.label.lower()}.")
 
 

@@ -33,6 +33,10 @@ class Terms:
     limits: Limits = Limits()
     features: frozenset[str] = frozenset()
 
+    def includes(self, feature: str) -> bool:
+        """Whether the plan has this."""
+        return feature in self.features
+
     @property
     def monthly_tokens(self) -> int | None:
         """How many tokens the plan allows in a month; None is as many as the tenant wants to pay for."""

@@ -16,8 +16,9 @@ from billing import plans as in_force
 from billing.admin.price_history import dollars
 from billing.models import Plan
 from billing.services import plans
-from billing.vocabulary import Feature, UsageBilling
+from billing.vocabulary import UsageBilling
 from tenants.admin.pages import column
+from tenants.vocabulary import Feature
 
 
 class PlanForm(forms.ModelForm):  # type: ignore[type-arg]

@@ -17,10 +17,10 @@ from billing.admin.plans import limits_in_words, usage_in_words
 from billing.admin.price_history import dollars
 from billing.models import BillingAccount, Issuer, Plan, Subscription
 from billing.services import plans
-from billing.vocabulary import Feature
 from chatplatform.api.forms import refuse
 from chatplatform.api.problem import Problem
 from tenants.admin.pages import Page, Visit, add_pages, column
+from tenants.vocabulary import Feature
 
 
 class SubscriptionForm(forms.Form):

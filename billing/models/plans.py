@@ -10,10 +10,10 @@ from django.core.exceptions import ValidationError
 from django.core.validators import MinValueValidator
 from django.db import models
 
-from billing.vocabulary import Feature, UsageBilling
+from billing.vocabulary import UsageBilling
 from chatplatform.postgres.models import SharedModel
 from tenants.models import Tenant
-from tenants.vocabulary import Tier
+from tenants.vocabulary import Feature, Tier
 
 
 def _amount(**kwargs: Any) -> models.DecimalField[Decimal, Decimal]:

@@ -11,13 +11,13 @@ from django.utils import timezone
 
 from billing import plans
 from billing.models import Plan, PlanVersion, Subscription
-from billing.vocabulary import Feature, UsageBilling
+from billing.vocabulary import UsageBilling
 from chatplatform import tenancy
 from chatplatform.api.problem import invalid
 from chatplatform.tenancy import TenantRef
 from tenants import audit, control
 from tenants.models import Tenant
-from tenants.vocabulary import AuditAction, Tier
+from tenants.vocabulary import AuditAction, Feature, Tier
 
 CHANGED = "plans_changed"
 BEGINNING = date(1970, 1, 1)

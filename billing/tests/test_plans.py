@@ -16,7 +16,7 @@ from billing import plans
 from billing.models import Plan, Subscription
 from billing.services import budgets
 from billing.services import plans as service
-from billing.vocabulary import Feature, UsageBilling
+from billing.vocabulary import UsageBilling
 from chatplatform import tenancy
 from chatplatform.api.problem import Problem
 from chatplatform.testing import cast
@@ -25,7 +25,7 @@ from tenants.models import Tenant
 from tenants.selectors import TenantState
 from tenants.services import configuration, profile
 from tenants.terms import Limits, Terms
-from tenants.vocabulary import Tier
+from tenants.vocabulary import Feature, Tier
 
 pytestmark = pytest.mark.django_db
 
@@ -69,12 +69,12 @@ def test_seeding_again_leaves_what_staff_changed_and_adds_what_is_missing() -> N
 
 def test_without_a_subscription_the_tier_names_the_plan(acme: TenantState) -> None:
     assert (acme.tier, plans.terms(acme).plan) == ("free", "free")
-    assert plans.allows(acme, Feature.KNOWLEDGE)
-    assert not plans.allows(acme, Feature.SINGLE_SIGN_ON)
+    assert acme.terms.includes(Feature.KNOWLEDGE)
+    assert not acme.terms.includes(Feature.SINGLE_SIGN_ON)
     profile.change(acme.ref, name="Acme", tier=Tier.ENTERPRISE)
     changed = cast.state("acme")
     assert changed.tier == changed.terms.plan == "enterprise"
-    assert plans.allows(changed, Feature.SINGLE_SIGN_ON)
+    assert changed.terms.includes(Feature.SINGLE_SIGN_ON)
 
 
 def test_a_subscription_brings_its_terms_and_its_tier(acme: TenantState, globex: TenantState) -> None:

@@ -10,9 +10,8 @@ from uuid import UUID
 
 import structlog
 
-from billing import plans, pricing
+from billing import pricing
 from billing.services.budgets import NOTHING, Amount
-from billing.vocabulary import Feature
 from chatplatform import jobs
 from chatplatform.api.problem import DATABASE_GONE, Code, Problem
 from chatplatform.llm import errors
@@ -33,7 +32,7 @@ from conversations.services.spending import allowance
 from conversations.streaming.writer import ReplyWriter
 from conversations.vocabulary import ReplyStatus
 from tenants import selectors as tenants
-from tenants.vocabulary import TenantStatus
+from tenants.vocabulary import Feature, TenantStatus
 
 log = structlog.get_logger("conversations.asking")
 BUILT_IN_ANSWERED = (
@@ -91,7 +90,7 @@ async def prepare(
     last_resort = LOCAL if settings.degrade_to_local and LOCAL not in models else None
     may_spend = allowance(state, attempts.account(reply), prices, held)
     found = Found()
-    if knows and plans.allows(state, Feature.KNOWLEDGE):
+    if knows and state.terms.includes(Feature.KNOWLEDGE):
         using = embedding.of_turn(may_spend, made)
         found = await jobs.in_thread(find, said[-1].content, limit=PASSAGES, using=using)
     prompt = build(conversation.system_prompt or settings.system_prompt, state.name, said, found.nearest)
