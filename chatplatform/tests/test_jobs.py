@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+from base64 import b64decode
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import Any
+from uuid import UUID, uuid4
 
+import orjson
 import pytest
 from celery import current_app, shared_task
+from django.conf import settings
 from django.db import connection, transaction
 from kombu import Producer
 from pytest_django import DjangoCaptureOnCommitCallbacks
@@ -20,6 +25,7 @@ from chatplatform.embedded import Servers
 from chatplatform.jobs import PlatformTask, TenantTask
 from chatplatform.observability.context import request_id
 from chatplatform.tenancy import NoTenant, Scope, View
+from chatplatform.valkey import answers
 from conversations.models import Conversation
 from tenants.selectors import TenantState
 
@@ -142,15 +148,59 @@ def test_a_broker_that_is_away_raises_nothing(monkeypatch: pytest.MonkeyPatch) -
     assert jobs.enqueue("tests.note_platform") is False
 
 
-def test_it_sees_whether_jobs_wait(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(current_app.conf, "task_default_queue", "nobody-takes-from-here")
+@pytest.fixture
+def letters(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], list[Any]]]:
+    """A queue of its own, and what is in it."""
+    queue = f"letters-{uuid4()}"
+    monkeypatch.setitem(current_app.conf, "task_default_queue", queue)
     monkeypatch.setattr(jobs, "_broker_away_until", 0.0)  # another test's
+    with Redis.from_url(servers.where.redis_url) as broker:
+        yield lambda: [orjson.loads(letter) for letter in broker.lrange(queue, 0, -1)]
+        broker.delete(queue)
+
+
+def test_it_sees_whether_jobs_wait(letters: Callable[[], list[Any]], servers: Servers) -> None:
     assert not jobs.are_waiting()
     assert jobs.enqueue("tests.note_platform")
     assert jobs.are_waiting()
     with Redis.from_url(servers.where.redis_url) as broker:
-        broker.delete("nobody-takes-from-here")
+        broker.delete(current_app.conf.task_default_queue)
     assert not jobs.are_waiting()
+
+
+def without_its_number(letter: dict[str, Any]) -> dict[str, Any]:
+    """A job as it is in the queue, opened, without what is another's each time."""
+    number = letter["headers"].pop("id")
+    assert number == letter["headers"].pop("root_id") == letter["properties"].pop("correlation_id")
+    assert UUID(number) != UUID(letter["properties"].pop("delivery_tag"))
+    return letter | {"body": orjson.loads(b64decode(letter["body"]))}
+
+
+def test_a_packed_job_is_what_kombu_would_have_written(
+    letters: Callable[[], list[Any]], acme: TenantState
+) -> None:
+    about: Any = {"tenant": acme.ref, "request": "r-1"}
+    assert jobs.enqueue("tests.note_tenant", "x", **about)
+    packed = jobs.packed("tests.note_tenant", "x", server=settings.EVENT_LOG_URL, **about)
+    assert packed
+    with Redis.from_url(settings.EVENT_LOG_URL) as valkey:
+        assert answers(valkey, packed) == [2]
+    one, other = map(without_its_number, letters())
+    assert one == other
+    assert one["body"][0] == ["x"]
+
+
+@pytest.mark.parametrize(
+    "server", ["redis://elsewhere:6379/0", "amqp://somebody@rabbit//", "", "same?db=1"], ids=str
+)
+def test_a_job_is_packed_for_its_broker_alone(server: str) -> None:
+    server = server.replace("same", settings.EVENT_LOG_URL)
+    assert jobs.packed("tests.note_platform", server=server) is None
+
+
+def test_a_job_that_somebody_takes_is_not_packed() -> None:
+    with jobs.taken_by(lambda *_: None):
+        assert jobs.packed("tests.note_platform", server=settings.EVENT_LOG_URL) is None
 
 
 def test_the_shared_loop_works_in_the_callers_context(acme: TenantState) -> None:

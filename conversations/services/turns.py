@@ -17,6 +17,7 @@ from uuid import UUID
 
 import orjson
 import structlog
+from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 from psycopg.errors import ForeignKeyViolation, UniqueViolation
@@ -173,12 +174,17 @@ def _hand_over(accepted: Accepted, origin: str) -> None:
 
     Whatever of this is lost, with the process or with Valkey, the reconciler makes up for from the work row.
     """
-    message = {"origin": origin, "message": selectors.message_as_json(accepted.user_message)}
+    said, reply = accepted.user_message, str(accepted.reply_id)
+    message = orjson.dumps({"origin": origin, "message": selectors.message_as_json(said)})
+    about: Any = {"tenant": current_tenant(), "request": request_id.get()}
+    job = jobs.packed(GENERATE, reply, server=settings.EVENT_LOG_URL, **about)
     try:
-        announcement.announce(accepted.user_message.conversation_id, accepted.event, orjson.dumps(message))
+        sent = announcement.announce(said.conversation_id, accepted.event, message, job)
     except event_log.RedisError as error:
-        log.warning("accepted_not_announced", reply=str(accepted.reply_id), error=type(error).__name__)
-    jobs.enqueue(GENERATE, str(accepted.reply_id), tenant=current_tenant(), request=request_id.get())
+        log.warning("accepted_not_announced", reply=reply, error=type(error).__name__)
+        sent = False
+    if not sent:
+        jobs.enqueue(GENERATE, reply, **about)
 
 
 def cancel(reply: Reply) -> Reply:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +20,10 @@ from hiredis import pack_command
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, RedisError, ResponseError
-from redis.exceptions import TimeoutError as ServerTimeout
+from redis.exceptions import NoScriptError, RedisError
 
 from chatplatform import tenancy
+from chatplatform.valkey import Wire
 from conversations.streaming.events import Event
 
 SCRIPT = (Path(__file__).parent / "append.lua").read_text()
@@ -34,6 +33,7 @@ KEEP_RUNNING = 3600  # s that a log outlives its last append while the reply run
 KEEP_ENDED = 15 * 60 + 60  # s that it stays readable after the end; the contract says 15 minutes
 
 _clients: WeakKeyDictionary[asyncio.AbstractEventLoop, Redis] = WeakKeyDictionary()
+_wires: WeakKeyDictionary[asyncio.AbstractEventLoop, Wire] = WeakKeyDictionary()
 
 
 class LogLost(Exception):
@@ -130,27 +130,14 @@ async def append_all(appends: Sequence[Append]) -> list[Answer]:
 
 
 async def _execute(appends: Sequence[Append]) -> list[Any]:
-    """What a pipeline of the client does, at a fraction of its cost: packed in C, one time-out for all answers."""
-    if not appends:
-        return []
-    pool = client().connection_pool
-    connection = await pool.get_connection()  # type: ignore[no-untyped-call]
-    try:
-        async with asyncio.timeout(TIMEOUT):
-            await connection.send_packed_command(b"".join([append.packed() for append in appends]))
-            return [await _answer(connection) for _ in appends]
-    except TimeoutError:
-        raise ServerTimeout("no answer in time") from None
-    finally:
-        await pool.release(connection)
+    return await _wire().answers(*[append.packed() for append in appends]) if appends else []
 
 
-async def _answer(connection: Any) -> Any:
-    """One answer, also where it is an error. A connection that breaks, or is left half-read, is closed."""
-    try:
-        return await connection.read_response(timeout=math.inf)
-    except ResponseError as error:
-        return error
+def _wire() -> Wire:
+    loop = asyncio.get_running_loop()
+    if loop not in _wires:
+        _wires[loop] = Wire(client().connection_pool, TIMEOUT)
+    return _wires[loop]
 
 
 def _meaning(answer: Any) -> Answer:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import Iterator
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import orjson
 import pytest
+from celery import current_app
 from django.conf import settings
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from hiredis import pack_command
 from pytest_django import DjangoCaptureOnCommitCallbacks
 from redis.exceptions import RedisError
 
-from chatplatform import jobs, tenancy
+from chatplatform import jobs, tenancy, valkey
 from chatplatform.api.problem import Code, Problem
 from chatplatform.observability.context import request_id
 from chatplatform.testing import cast
@@ -46,6 +49,7 @@ def sent(monkeypatch: pytest.MonkeyPatch, in_acme: TenantState) -> list[dict[str
         return True
 
     monkeypatch.setattr(jobs, "enqueue", enqueue)
+    monkeypatch.setattr(jobs, "packed", lambda *_, **__: None)
     return seen
 
 
@@ -95,6 +99,45 @@ def test_the_log_begins_before_the_job_is_sent(
             "request": "r-1",
         }
     ]
+
+
+def test_log_message_and_job_go_in_one_round_trip(
+    in_acme: TenantState,
+    monkeypatch: pytest.MonkeyPatch,
+    django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks,
+) -> None:
+    trips: list[list[Any]] = []
+    answers = valkey.answers
+
+    def counted(client: Any, *packed: bytes) -> list[Any]:
+        trips.append(answers(client, *packed))
+        return trips[-1]
+
+    queue = f"letters-{uuid4()}"
+    monkeypatch.setitem(current_app.conf, "task_default_queue", queue)
+    monkeypatch.setattr(valkey, "answers", counted)
+    monkeypatch.setattr(jobs, "enqueue", pytest.fail)
+    with django_capture_on_commit_callbacks(execute=True):
+        accepted = turns.accept(KEY, conversations.begin().pk, "Hello")
+    [[cursor, readers, waiting]] = trips
+    assert (type(cursor), readers, waiting) == (bytes, 0, 1)
+    [letter] = announcement.client().lrange(queue, 0, -1)
+    announcement.client().delete(queue)
+    assert orjson.loads(b64decode(orjson.loads(letter)["body"]))[0] == [str(accepted.reply_id)]
+
+
+def test_a_job_that_is_refused_there_is_sent_as_any_other(
+    in_acme: TenantState,
+    sent: list[dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks,
+) -> None:
+    refused = pack_command(("NO-COMMAND",))  # type: ignore[arg-type]
+    monkeypatch.setattr(jobs, "packed", lambda *_, **__: refused)
+    with django_capture_on_commit_callbacks(execute=True):
+        accepted = turns.accept(KEY, conversations.begin().pk, "Hello")
+    [job] = sent
+    assert (job["reply"], len(job["log"])) == (str(accepted.reply_id), 1)
 
 
 def test_without_an_event_log_the_job_is_sent_all_the_same(
