@@ -2,7 +2,7 @@
 
 Each process keeps the prices in force. After 4 seconds, and at once when the control bus says so, a thread that needs
 them looks whether the table has changed, and only then loads them again. The event loop never waits for the database:
-it gets what is kept from `price`, and code there that must be exact begins with `await asyncio.to_thread(pricing.load)`
+it gets what is kept from `price`, and code there that must be exact begins with `await pricing.fresh()`
 and goes on with that `Prices`.
 """
 
@@ -21,7 +21,7 @@ from django.utils import timezone
 
 from billing.models import ModelPrice
 from billing.models.prices import STAFF
-from chatplatform import tenancy
+from chatplatform import jobs, tenancy
 from chatplatform.kept import Kept
 from chatplatform.llm.types import ModelRef, Usage
 from chatplatform.postgres.prepared import Statement
@@ -209,6 +209,11 @@ def forget() -> None:
 def current() -> Prices:
     """The prices, not older than 5 seconds; in the event loop, those that a thread of this process last loaded."""
     return cached() or (_kept.last(None) if _in_event_loop() else None) or load()
+
+
+async def fresh() -> Prices:
+    """The prices, not older than 5 seconds, in an event loop too."""
+    return cached() or await jobs.in_thread(load)
 
 
 def price(model: ModelRef, input_tokens: int = 0) -> Price:

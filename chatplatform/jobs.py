@@ -314,6 +314,15 @@ def at_once(work: Coroutine[Any, Any, T]) -> T:
     raise RuntimeError("It waits for something else.")
 
 
+async def to_the_end(work: Coroutine[Any, Any, T]) -> T:
+    """The result of work that goes on to its end also where nobody waits for it any longer."""
+    working = asyncio.create_task(work)
+    working.add_done_callback(
+        lambda done: done.cancelled() or done.exception()
+    )  # if nobody does, nobody asks
+    return await asyncio.shield(working)
+
+
 async def in_urgent_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """As `in_thread`, in a thread that nothing slow keeps busy: for leases, which run out otherwise."""
     return await _run_in(_threads("urgent", 1), function, *args, **kwargs)

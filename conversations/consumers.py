@@ -211,7 +211,14 @@ class Conversation(Refusing):
             raise invalid("client_id", "Must not hold NUL characters.")
         if not isinstance(use_cache, bool):
             raise invalid("use_cache", "Must be true or false.")
-        accepted = await jobs.in_thread(self._accept, frame.get("content"), client_id, use_cache)
+        accepted = await turns.accept_here(
+            self.principal,
+            self.conversation_id,
+            frame.get("content"),
+            options=Options(use_cache=use_cache),
+            client_id=client_id,
+            origin=self.identity,
+        )
         reply_id = str(accepted.reply_id)
         if accepted.repeated and reply_id in self.cursors:
             reached = self.cursors[reply_id].value or events.ACCEPTED_CURSOR
@@ -219,12 +226,6 @@ class Conversation(Refusing):
         else:
             # Through the log, where `accepted` is the first event; or from PostgreSQL if there is no log.
             self._push(Resume(reply_id, unless_known=True, accepted=accepted.event))
-
-    def _accept(self, content: Any, client_id: str, use_cache: bool) -> turns.Accepted:
-        to, options = self.conversation_id, Options(use_cache=use_cache)
-        return turns.accept(
-            self.principal, to, content, options=options, client_id=client_id, origin=self.identity
-        )
 
     async def _resume(self, frame: dict[str, Any]) -> None:
         after = frame.get("after")

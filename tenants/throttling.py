@@ -57,6 +57,11 @@ def admit(state: TenantState, contact: UUID | None, call: UUID, tokens: int) -> 
     return decision
 
 
+def counts(state: TenantState, contact: UUID | None) -> bool:
+    """Whether there is anything for `admit` to ask."""
+    return bool(limits.levels(state, contact))
+
+
 def correct(state: TenantState, call: UUID, tokens: int) -> None:
     """Say how many tokens a call has taken, or is held to take by now, in all. Any number of times; never fails.
 

@@ -21,7 +21,7 @@ from typing import Any
 from uuid import UUID
 
 import orjson
-from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections, router, transaction
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, router, transaction
 
 from billing import plans
 from billing.models import EVER, NOBODY, Balance, LedgerEntry
@@ -29,7 +29,7 @@ from billing.services.metering import Row
 from billing.vocabulary import BudgetLevel
 from chatplatform.llm.types import ModelRef
 from chatplatform.observability.metrics import BUDGET_OVERRUNS
-from chatplatform.postgres.prepared import Statement
+from chatplatform.postgres.prepared import Statement, wrapper_of
 from tenants.selectors import TenantState
 
 REFUSED = "CB402"  # the SQLSTATE of migration 0002
@@ -265,7 +265,7 @@ def refused(error: DatabaseError) -> bool:
 def savepoint() -> AbstractContextManager[Any]:
     """For a statement that may be refused and tried again: a refusal breaks the transaction it is part of."""
     using = _using()
-    return transaction.atomic(using) if connections[using].in_atomic_block else nullcontext()
+    return transaction.atomic(using) if wrapper_of(using).in_atomic_block else nullcontext()
 
 
 # --- What is done with them ----------------------------------------------------------------------------------------

@@ -76,7 +76,7 @@ class Messages(AsyncApiView):
             return await self._stream(request, conversation_id)
         # We listen before the reply is begun, so that all of it is heard and nothing has to be read again.
         async with reader.listening(conversation_id, Ends) as ear:
-            accepted = await jobs.in_thread(self._accept, request, conversation_id)
+            accepted = await self._accept(request, conversation_id)
             if isinstance(accepted, Response):
                 return accepted
             headers = REPLAYED if accepted.repeated else accepted.headers
@@ -87,16 +87,20 @@ class Messages(AsyncApiView):
 
     async def _stream(self, request: Request, conversation_id: UUID) -> HttpResponseBase:
         await connections.join_for_this_request(self.principal)
-        accepted = await jobs.in_thread(self._accept, request, conversation_id)
+        accepted = await self._accept(request, conversation_id)
         if isinstance(accepted, Response):
             return accepted
         following = reader.follow(conversation_id, accepted.reply_id, accepted=accepted.event)
         return sse.response(following, self.principal, REPLAYED if accepted.repeated else accepted.headers)
 
-    def _accept(self, request: Request, conversation_id: UUID) -> Accepted | Response:
+    async def _accept(self, request: Request, conversation_id: UUID) -> Accepted | Response:
         """The turn; with an Idempotency-Key the one that the key began, or the refusal that it got then."""
-        if "Idempotency-Key" not in request.headers:
-            return self._begin(request, conversation_id)
+        if "Idempotency-Key" in request.headers:
+            return await jobs.in_thread(self._accept_once, request, conversation_id)
+        content, options = self._asked(request)
+        return await turns.accept_here(self.principal, conversation_id, content, options=options)
+
+    def _accept_once(self, request: Request, conversation_id: UUID) -> Accepted | Response:
         # In one transaction: a process that dies on the way leaves no key behind that nobody will ever answer.
         with transaction.atomic():
             record, fresh = idempotency.claim(self.principal, request)
@@ -107,7 +111,8 @@ class Messages(AsyncApiView):
     def _begin_once(self, record: Any, request: Request, conversation_id: UUID) -> Accepted | Response:
         try:
             with transaction.atomic():
-                accepted = self._begin(request, conversation_id)
+                content, options = self._asked(request)
+                accepted = turns.accept(self.principal, conversation_id, content, options=options)
                 record.reply_id = accepted.reply_id
                 record.save(update_fields=["reply_id"])
         except Exception as error:
@@ -115,11 +120,11 @@ class Messages(AsyncApiView):
             return idempotency.keep(record, lambda: refusal, self.handle_exception)
         return accepted
 
-    def _begin(self, request: Request, conversation_id: UUID) -> Accepted:
+    def _asked(self, request: Request) -> tuple[Any, Options]:
         refuse_choices(self.principal, request.data)
         values = NEW_MESSAGE.run_validation(request.data)
         options = Options(values["use_cache"], values.get("max_tokens"), tuple(values.get("tools") or ()))
-        return turns.accept(self.principal, conversation_id, values["content"], options=options)
+        return values["content"], options
 
 
 async def _end_of(reply_id: UUID, ear: Ear) -> Event | None:

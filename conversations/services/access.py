@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from chatplatform import jobs
 from chatplatform.api.problem import Code, Problem
 from chatplatform.postgres.prepared import Statement
 from conversations.models import Conversation, Message, Reply
@@ -55,19 +56,21 @@ def access_conversation(principal: Principal, conversation_id: UUID) -> Conversa
     return conversation
 
 
-def speaking_in(principal: Principal, conversation_id: UUID) -> Speaking:
+async def speaking_in(principal: Principal, conversation_id: UUID) -> Speaking:
     """What there is to know before something is said, if the caller may speak here.
 
-    The cheap way for whoever needs no more. Raises Problem `not_found`.
+    The cheap way for whoever needs no more, from an event loop or, with `jobs.at_once`, a thread. Raises Problem
+    `not_found`.
     """
     values = {"id": conversation_id, "contact": principal.contact_id, "window": HISTORY_MESSAGES - 1}
-    rows = SPEAKING.run(values)
+    rows = await SPEAKING.ask(values)
     if not rows:
         raise Problem(Code.NOT_FOUND, NO_CONVERSATION)
     model, contact_id, sealed, messages, length, knows = rows[0]
     # Sealing makes each longer.
     said = max(0, int(length) - OVERHEAD * messages)
-    return Speaking(model, contact_id, _opened(sealed, conversation_id), messages, said, knows)
+    instructions = await jobs.here_or_in_thread(_opened, sealed, conversation_id)
+    return Speaking(model, contact_id, instructions, messages, said, knows)
 
 
 def _opened(sealed: Any, conversation_id: UUID) -> str | None:

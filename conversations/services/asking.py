@@ -77,9 +77,7 @@ async def prepare(
     if state.status != TenantStatus.ACTIVE:
         raise Problem(Code.TENANT_SUSPENDED)
     settings, conversation = state.configuration, reply.conversation
-    prices = pricing.cached()
-    if prices is None:
-        prices = await jobs.in_thread(pricing.load)
+    prices = await pricing.fresh()
     asked = reply.options.get("max_tokens")
     primary = checked_model(conversation.model or settings.primary_model, settings.allowed_models)
     fallbacks = conversation.fallback_model or settings.fallback_model

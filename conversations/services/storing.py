@@ -16,6 +16,7 @@ from psycopg.types.json import Jsonb
 
 from billing.services import budgets
 from billing.services.budgets import Account, Amount, Held, Limits, OverBudget
+from chatplatform import jobs
 from chatplatform.postgres.prepared import Statement
 from conversations.models import Conversation, Message, Reply
 from conversations.vocabulary import ConversationStatus, Role
@@ -37,7 +38,7 @@ SELECT public.add_work(%(answer)s), {or_refuse}
 """
 
 
-def store(
+async def store(
     said: Message,
     answer: Message,
     options: dict[str, Any],
@@ -49,27 +50,32 @@ def store(
     """Store a user's message, the empty one that will be its answer, the reply to be (`queued`), its work row and the
     hold for its first call, and note on the conversation that something was said, which opens a resolved one.
 
-    One transaction, or part of the caller's. Raises OverBudget, or IntegrityError: a reply is running in this
-    conversation, or it has a message with this `client_id`.
+    One transaction, from an event loop; with `jobs.at_once` from a thread, where it may be part of the caller's. Raises
+    OverBudget, or IntegrityError: a reply is running in this conversation, or it has a message with this `client_id`.
     """
+    sealed = await jobs.here_or_in_thread(_sealed, said, answer, account)
     values = {
         "now": said.created_at,
         "conversation": said.conversation_id,
         "said": said.id,
         "answer": answer.id,
-        "content": Message.sealed(said.content, said.id, account.contact),
-        "nothing": Message.sealed(answer.content, answer.id, account.contact),
+        "content": sealed[0],
+        "nothing": sealed[1],
         "client_id": said.client_id,
         "options": Jsonb(options),
         **budgets.hold_values(account, amount, limits, held),
     }
     try:
         with budgets.savepoint():
-            _statement().run(values)
+            await _statement().ask(values)
     except DatabaseError as error:
         if budgets.refused(error):
             raise OverBudget from error
         raise
+
+
+def _sealed(said: Message, answer: Message, account: Account) -> list[bytes]:
+    return [Message.sealed(one.content, one.id, account.contact) for one in (said, answer)]
 
 
 @cache

@@ -22,8 +22,9 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 from psycopg.errors import ForeignKeyViolation, UniqueViolation
 
+from billing import pricing
 from billing.services import budgets, clamping
-from billing.services.budgets import Account, Held
+from billing.services.budgets import Account, Held, OverBudget
 from billing.services.clamping import NextCall
 from chatplatform import jobs, tenancy
 from chatplatform.api.problem import Code, Problem
@@ -43,9 +44,11 @@ from tenants import control, throttling
 from tenants import selectors as tenants
 from tenants.auth.principal import Principal
 from tenants.secrets import UnknownKey
+from tenants.selectors import TenantState
 
 log = structlog.get_logger("conversations.turns")
 GENERATE = "conversations.generate_reply"
+COUNTED_HERE = 2_000  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,33 @@ class Accepted:
         return Event(str(self.reply_id), events.ACCEPTED_CURSOR, kind, data)
 
 
+async def accept_here(
+    principal: Principal,
+    conversation_id: UUID,
+    content: Any,
+    *,
+    options: Options = Options(),
+    client_id: str | None = None,
+    origin: str = "",
+) -> Accepted:
+    """Store a message and the reply to be, in one transaction, and have the reply generated. For an event loop; whoever
+    leaves meanwhile has said it all the same.
+
+    The same `client_id` again gives what was accepted then. `origin` names the socket that sent it, which is not
+    told of its own message. Raises Problem: `not_found`, content, model, `rate_limited`, `budget_exceeded`,
+    `reply_in_progress`.
+    """
+
+    async def work() -> Accepted:
+        with ADMISSION.time():
+            accepted = await _admit(principal, conversation_id, content, options, client_id)
+        if not accepted.repeated:
+            await _hand_over_here(accepted, origin)
+        return accepted
+
+    return await jobs.to_the_end(work())
+
+
 def accept(
     principal: Principal,
     conversation_id: UUID,
@@ -87,43 +117,42 @@ def accept(
     client_id: str | None = None,
     origin: str = "",
 ) -> Accepted:
-    """Store a message and the reply to be, in one transaction, and have the reply generated once it commits.
-
-    The same `client_id` again gives what was accepted then. `origin` names the socket that sent it, which is not
-    told of its own message. Raises Problem: `not_found`, content, model, `rate_limited`, `budget_exceeded`,
-    `reply_in_progress`.
-    """
+    """As `accept_here`, for a thread: in its transaction, if there is one, and the reply is begun once that commits."""
     with ADMISSION.time():
-        accepted = _admit(principal, conversation_id, content, options, client_id)
+        accepted = jobs.at_once(_admit(principal, conversation_id, content, options, client_id))
     if not accepted.repeated:
         transaction.on_commit(lambda: _hand_over(accepted, origin))
     return accepted
 
 
-def _admit(
+async def _admit(
     principal: Principal, conversation_id: UUID, content: Any, options: Options, client_id: str | None
 ) -> Accepted:
-    speaking = access.speaking_in(principal, conversation_id)
+    speaking = await access.speaking_in(principal, conversation_id)
     text = contents.checked(content)
     about: Any = {"conversation_id": conversation_id, "created_at": timezone.now()}
     said = Message(role=Role.USER, content=text, client_id=client_id, **about)
     answer = Message(role=Role.ASSISTANT, **about)
     try:
-        state = tenants.state(current_tenant().id)
+        state = await jobs.here_or_in_thread(tenants.state, current_tenant().id)
+        await pricing.fresh()  # an event loop asks for prices without looking how old they are
         name = speaking.model or state.configuration.primary_model
         model = checked_model(name, state.configuration.allowed_models)
-        call = spending.first_call(state, speaking, text, model, options.max_tokens)
-        admitted = throttling.admit(state, speaking.contact_id, answer.id, call.worst.tokens)
-        headers = throttling.headers(admitted)
+        # To count a long text would keep an event loop from all else.
+        count = jobs.here_or_in_thread if len(text) < COUNTED_HERE else jobs.in_thread
+        call = await count(spending.first_call, state, speaking, text, model, options.max_tokens)
+        headers = await _within_limits(state, speaking.contact_id, answer.id, call)
         account = Account(
             answer.id, 1, conversation_id, speaking.contact_id, said.created_at.astimezone(UTC).date()
         )
-        return _store(said, answer, options, headers, call, account, model)
+        return await _store(said, answer, options, headers, call, account, model)
     except UnknownKey as error:  # the end user was erased since we looked
         raise Problem(Code.NOT_FOUND, access.NO_CONVERSATION) from error
     except (Problem, IntegrityError) as error:
-        if client_id is not None and (earlier := _earlier(conversation_id, client_id)):
-            return earlier
+        if client_id is not None:
+            earlier = await jobs.in_thread(_earlier, conversation_id, client_id)
+            if earlier:
+                return earlier
         if isinstance(error.__cause__, UniqueViolation):
             raise Problem(
                 Code.REPLY_IN_PROGRESS, "This conversation's last message is still being answered."
@@ -131,6 +160,16 @@ def _admit(
         if isinstance(error.__cause__, ForeignKeyViolation):  # as above
             raise Problem(Code.NOT_FOUND, access.NO_CONVERSATION) from error
         raise
+
+
+async def _within_limits(
+    state: TenantState, contact: UUID | None, call: UUID, first: NextCall
+) -> dict[str, str]:
+    """What the client is told of its rate limits. Raises Problem `rate_limited`."""
+    if not throttling.counts(state, contact):
+        return {}
+    admitted = await jobs.in_thread(throttling.admit, state, contact, call, first.worst.tokens)
+    return throttling.headers(admitted)
 
 
 def _earlier(conversation_id: UUID, client_id: str) -> Accepted | None:
@@ -142,7 +181,7 @@ def _earlier(conversation_id: UUID, client_id: str) -> Accepted | None:
     return Accepted(said, said.answer.pk, repeated=True) if said else None
 
 
-def _store(
+async def _store(
     said: Message,
     answer: Message,
     options: Options,
@@ -152,39 +191,67 @@ def _store(
     model: ModelRef,
 ) -> Accepted:
     """Write it down, with the hold for the first call or for as long an answer as the budget has room for."""
-    state = tenants.state(current_tenant().id)
+    state = await jobs.here_or_in_thread(tenants.state, current_tenant().id)
     limits = budgets.limits_of(state)
 
-    def store(wanted: NextCall) -> None:
+    async def store(wanted: NextCall) -> None:
         shorter = wanted.max_tokens < call.max_tokens
         asked = replace(options, max_tokens=wanted.max_tokens, clamped=True) if shorter else options
         held = Held(model, wanted.input_tokens)
-        storing.store(said, answer, asked.as_json(), account, wanted.worst, limits, held)
+        await storing.store(said, answer, asked.as_json(), account, wanted.worst, limits, held)
+
+    def clamp() -> None:
+        clamping.take(
+            lambda wanted: jobs.at_once(store(wanted)), call, account, limits, free=holds.return_dead_apart
+        )
 
     try:
-        clamping.take(store, call, account, limits, free=holds.return_dead_apart)
+        try:
+            await store(call)
+        except OverBudget:
+            await jobs.in_thread(clamp)
     except Exception:
-        throttling.correct(state, answer.id, 0)
+        if throttling.counts_tokens(state):
+            await jobs.in_thread(throttling.correct, state, answer.id, 0)
         raise
     return Accepted(said, answer.id, headers=headers)
 
 
 def _hand_over(accepted: Accepted, origin: str) -> None:
-    """Begin the event log, then enqueue: the other way round a quick worker could be fenced out by us.
+    """Begin the event log and send the job, in this order, for the log to begin with what was accepted.
 
     Whatever of this is lost, with the process or with Valkey, the reconciler makes up for from the work row.
     """
-    said, reply = accepted.user_message, str(accepted.reply_id)
-    message = orjson.dumps({"origin": origin, "message": selectors.message_as_json(said)})
-    about: Any = {"tenant": current_tenant(), "request": request_id.get()}
-    job = jobs.packed(GENERATE, reply, server=settings.EVENT_LOG_URL, **about)
+    what, about = _to_hand_over(accepted, origin)
     try:
-        sent = announcement.announce(said.conversation_id, accepted.event, message, job)
+        sent = announcement.announce(*what)
     except event_log.RedisError as error:
-        log.warning("accepted_not_announced", reply=reply, error=type(error).__name__)
-        sent = False
+        sent = _not_announced(accepted, error)
     if not sent:
-        jobs.enqueue(GENERATE, reply, **about)
+        jobs.enqueue(GENERATE, str(accepted.reply_id), **about)
+
+
+async def _hand_over_here(accepted: Accepted, origin: str) -> None:
+    what, about = _to_hand_over(accepted, origin)
+    try:
+        sent = await announcement.announce_here(*what)
+    except event_log.RedisError as error:
+        sent = _not_announced(accepted, error)
+    if not sent:
+        await jobs.in_thread(jobs.enqueue, GENERATE, str(accepted.reply_id), **about)
+
+
+def _to_hand_over(accepted: Accepted, origin: str) -> tuple[Any, dict[str, Any]]:
+    """What `announce` wants, and what is said about the job if it has to be sent without."""
+    said, about = accepted.user_message, {"tenant": current_tenant(), "request": request_id.get()}
+    message = orjson.dumps({"origin": origin, "message": selectors.message_as_json(said)})
+    job = jobs.packed(GENERATE, str(accepted.reply_id), server=settings.EVENT_LOG_URL, **about)
+    return (said.conversation_id, accepted.event, message, job), about
+
+
+def _not_announced(accepted: Accepted, error: Exception) -> bool:
+    log.warning("accepted_not_announced", reply=str(accepted.reply_id), error=type(error).__name__)
+    return False
 
 
 def cancel(reply: Reply) -> Reply:

@@ -130,14 +130,15 @@ async def append_all(appends: Sequence[Append]) -> list[Answer]:
 
 
 async def _execute(appends: Sequence[Append]) -> list[Any]:
-    return await _wire().answers(*[append.packed() for append in appends]) if appends else []
+    return await ask(*[append.packed() for append in appends]) if appends else []
 
 
-def _wire() -> Wire:
+async def ask(*packed: bytes) -> list[Any]:
+    """What the server of the logs answers to short commands, in one round trip. Raises RedisError if it is away."""
     loop = asyncio.get_running_loop()
     if loop not in _wires:
         _wires[loop] = Wire(client().connection_pool, TIMEOUT)
-    return _wires[loop]
+    return await _wires[loop].answers(*packed)
 
 
 def _meaning(answer: Any) -> Answer:
@@ -183,6 +184,7 @@ __all__ = [
     "StaleAttempt",
     "address",
     "append_all",
+    "ask",
     "channel",
     "client",
     "newest",

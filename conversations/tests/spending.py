@@ -62,6 +62,7 @@ async def simulator(
 ) -> AsyncIterator[Simulator]:
     """A gateway to the simulator, whose answers are as long as they may be, inside the tenant. No job is sent."""
     monkeypatch.setattr(jobs, "enqueue", lambda *_, **__: True)
+    monkeypatch.setattr(jobs, "packed", lambda *_, **__: None)
     shared.control(reset=True, tokens=1000)
     installation = override_settings(
         OPENAI_API_KEY="simulated", OPENAI_BASE_URL=shared.openai_url, ANTHROPIC_API_KEY="simulated",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from base64 import b64decode
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -22,8 +24,9 @@ from chatplatform.api.problem import Code, Problem
 from chatplatform.observability.context import request_id
 from chatplatform.testing import cast
 from chatplatform.testing.clients import SILENT
+from chatplatform.testing.stage import until
 from conversations.models import Conversation, Reply
-from conversations.services import conversations, turns
+from conversations.services import conversations, spending, turns
 from conversations.streaming import announcement, event_log
 from conversations.streaming.events import Event
 from tenants.auth.principal import Principal
@@ -113,6 +116,7 @@ def test_log_message_and_job_go_in_one_round_trip(
         trips.append(answers(client, *packed))
         return trips[-1]
 
+    announcement.client().script_load(event_log.SCRIPT)
     queue = f"letters-{uuid4()}"
     monkeypatch.setitem(current_app.conf, "task_default_queue", queue)
     monkeypatch.setattr(valkey, "answers", counted)
@@ -186,3 +190,79 @@ def same_client_id_twice() -> None:
         turns.accept(KEY, conversation.pk, "Hello", client_id="c-2")
     turns.cancel(Reply.objects.get(pk=first.reply_id))
     assert refusal.value.code is Code.REPLY_IN_PROGRESS
+
+
+# --- From an event loop ----------------------------------------------------------------------------------------------
+@pytest.fixture
+def letters(committed: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], list[str]]]:
+    """Which replies there are jobs for, in a queue of the test's own."""
+    queue = f"letters-{uuid4()}"
+    monkeypatch.setitem(current_app.conf, "task_default_queue", queue)
+
+    def replies() -> list[str]:
+        found = map(orjson.loads, announcement.client().lrange(queue, 0, -1))
+        return [orjson.loads(b64decode(letter["body"]))[0][0] for letter in found]
+
+    yield replies
+    with tenancy.in_tenant(cast.state("acme").ref):
+        for reply in Reply.objects.filter(pk__in=replies()):
+            turns.cancel(reply)
+    announcement.client().delete(queue)
+
+
+def begin() -> UUID:
+    id: UUID = conversations.begin(model=SILENT).pk  # a worker may be running
+    return id
+
+
+async def test_it_is_stored_told_and_sent(letters: Callable[[], list[str]]) -> None:
+    with tenancy.in_tenant((await jobs.in_thread(cast.state, "acme")).ref):
+        conversation_id = await jobs.in_thread(begin)
+        accepted = await turns.accept_here(KEY, conversation_id, "Hello", client_id="c-1")
+        stored = await jobs.in_thread(Reply.objects.select_related("user_message").get, pk=accepted.reply_id)
+        assert (stored.user_message.content, stored.status) == ("Hello", "queued")
+        assert letters() == [str(accepted.reply_id)]
+        [(kind, begun)] = await jobs.in_thread(logged, conversation_id, accepted.reply_id)
+        assert (kind, begun["client_id"]) == ("accepted", "c-1")
+
+
+async def test_the_same_client_id_is_the_same_turn_here_too(letters: Callable[[], list[str]]) -> None:
+    with tenancy.in_tenant((await jobs.in_thread(cast.state, "acme")).ref):
+        conversation_id = await jobs.in_thread(begin)
+        first = await turns.accept_here(KEY, conversation_id, "Hello", client_id="c-1")
+        again = await turns.accept_here(KEY, conversation_id, "Hello", client_id="c-1")
+        with pytest.raises(Problem) as refused:
+            await turns.accept_here(KEY, conversation_id, "Hello", client_id="c-2")
+    assert (again.reply_id, again.repeated) == (first.reply_id, True)
+    assert refused.value.code is Code.REPLY_IN_PROGRESS
+    assert letters() == [str(first.reply_id)]
+
+
+async def test_whoever_leaves_meanwhile_has_said_it(letters: Callable[[], list[str]]) -> None:
+    with tenancy.in_tenant((await jobs.in_thread(cast.state, "acme")).ref):
+        conversation_id = await jobs.in_thread(begin)
+        saying = asyncio.create_task(turns.accept_here(KEY, conversation_id, "Hello"))
+        await asyncio.sleep(0)
+        saying.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await saying
+        await asyncio.to_thread(until, letters, "the job is sent")
+        kept = await jobs.in_thread(lambda: list(Reply.objects.filter(conversation=conversation_id)))
+        assert [str(reply.pk) for reply in kept] == letters()
+
+
+async def test_a_long_text_is_counted_where_it_keeps_nobody_waiting(
+    letters: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted_in: list[str] = []
+    count = spending.first_call
+
+    def noted(*of: Any) -> Any:
+        counted_in.append(threading.current_thread().name.rstrip("0123456789"))
+        return count(*of)
+
+    monkeypatch.setattr(spending, "first_call", noted)
+    with tenancy.in_tenant((await jobs.in_thread(cast.state, "acme")).ref):
+        for text in ("Hello", "Hello " * turns.COUNTED_HERE):
+            await turns.accept_here(KEY, await jobs.in_thread(begin), text)
+    assert counted_in == ["MainThread", "database_"]

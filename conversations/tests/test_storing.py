@@ -13,7 +13,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from billing.services.budgets import Account, Amount, Limits
-from chatplatform import tenancy
+from chatplatform import jobs, tenancy
 from conversations.models import Conversation, Message, Reply, Work
 from conversations.services import conversations, storing
 from conversations.services.conversations import begin
@@ -31,7 +31,7 @@ def by_statement(conversation: Conversation, client_id: str | None) -> tuple[Mes
     said = Message(role=Role.USER, content=TEXT, client_id=client_id, **about)
     answer = Message(role=Role.ASSISTANT, **about)
     account = Account(answer.id, 1, conversation.id, conversation.contact_id, said.created_at.date())
-    storing.store(said, answer, OPTIONS, account, Amount(Decimal("0.5"), 9), Limits())
+    jobs.at_once(storing.store(said, answer, OPTIONS, account, Amount(Decimal("0.5"), 9), Limits()))
     return said, answer
 
 
