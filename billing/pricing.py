@@ -213,7 +213,8 @@ def current() -> Prices:
 
 async def fresh() -> Prices:
     """The prices, not older than 5 seconds, in an event loop too."""
-    return cached() or await jobs.in_thread(load)
+    kept = cached()
+    return await jobs.in_thread(load) if kept is None else kept
 
 
 def price(model: ModelRef, input_tokens: int = 0) -> Price:

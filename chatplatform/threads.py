@@ -55,6 +55,7 @@ def _do(
 ) -> None:
     if future.cancelled():
         return
+    settle: Callable[..., None]
     try:
         settle, outcome = _answer, context.run(work)
     except BaseException as error:

@@ -8,6 +8,7 @@ import threading
 import weakref
 from contextlib import suppress
 from contextvars import ContextVar
+from functools import partial
 
 import pytest
 
@@ -59,7 +60,7 @@ async def test_so_many_run_at_once_and_the_others_wait_their_turn() -> None:
         both.wait(5)
         order.append(number)
 
-    await asyncio.gather(*(threads.run(lambda number=number: work(number)) for number in range(4)))
+    await asyncio.gather(*(threads.run(partial(work, number)) for number in range(4)))
     assert (set(order[:2]), set(order[2:])) == ({0, 1}, {2, 3})
 
 

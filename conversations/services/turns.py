@@ -243,7 +243,8 @@ async def _hand_over_here(accepted: Accepted, origin: str) -> None:
 
 def _to_hand_over(accepted: Accepted, origin: str) -> tuple[Any, dict[str, Any]]:
     """What `announce` wants, and what is said about the job if it has to be sent without."""
-    said, about = accepted.user_message, {"tenant": current_tenant(), "request": request_id.get()}
+    said = accepted.user_message
+    about: dict[str, Any] = {"tenant": current_tenant(), "request": request_id.get()}
     message = orjson.dumps({"origin": origin, "message": selectors.message_as_json(said)})
     job = jobs.packed(GENERATE, str(accepted.reply_id), server=settings.EVENT_LOG_URL, **about)
     return (said.conversation_id, accepted.event, message, job), about

@@ -136,7 +136,7 @@ def test_a_job_that_is_refused_there_is_sent_as_any_other(
     monkeypatch: pytest.MonkeyPatch,
     django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks,
 ) -> None:
-    refused = pack_command(("NO-COMMAND",))  # type: ignore[arg-type]
+    refused = pack_command(("NO-COMMAND",))
     monkeypatch.setattr(jobs, "packed", lambda *_, **__: refused)
     with django_capture_on_commit_callbacks(execute=True):
         accepted = turns.accept(KEY, conversations.begin().pk, "Hello")
@@ -205,7 +205,7 @@ def letters(committed: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callab
 
     yield replies
     with tenancy.in_tenant(cast.state("acme").ref):
-        for reply in Reply.objects.filter(pk__in=replies()):
+        for reply in Reply.objects.filter(pk__in=map(UUID, replies())):
             turns.cancel(reply)
     announcement.client().delete(queue)
 
