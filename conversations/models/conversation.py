@@ -50,7 +50,10 @@ class Conversation(TenantModel):
 class Message(TenantModel):
     """One thing said. Version 7 ids keep the order; an assistant's message has the id of its reply."""
 
-    conversation = models.ForeignKey(Conversation, on_delete=models.CASCADE, related_name="messages")
+    # `message_in_order` begins with it.
+    conversation = models.ForeignKey(
+        Conversation, on_delete=models.CASCADE, related_name="messages", db_index=False
+    )
     role = models.CharField(max_length=10, choices=Role.choices)
     content = SealedTextField(default="")
     client_id = models.CharField(max_length=128, null=True, blank=True)  # noqa: DJ001 - unique only where given

@@ -60,7 +60,6 @@ class Reply(models.Model):
                 name="one_running_reply_per_conversation",
             ),
         ]
-        indexes = [models.Index(fields=["created_at"], name="reply_by_time")]
 
     def __str__(self) -> str:
         return f"{self.status} {self.pk}"
