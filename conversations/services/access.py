@@ -16,19 +16,20 @@ from tenants.auth.principal import Principal
 from tenants.secrets import OVERHEAD
 
 NO_CONVERSATION = "There is no such conversation."
-# Of what was said before, the prompt of the next reply has the newest messages: their lengths, sealed as they are.
-SPEAKING = Statement("""
+# Of what was said before, the prompt of the next reply has the newest messages: their lengths, sealed as they are. How
+# many is written out: of a value PostgreSQL would think that knowing it were worth a new plan each time.
+SPEAKING = Statement(f"""
     SELECT model, contact_id, system_prompt, history.messages, history.bytes,
         EXISTS (SELECT FROM conversations_chunk)
     FROM conversations_conversation AS conversation CROSS JOIN LATERAL (
         SELECT count(*), coalesce(sum(octet_length(content)), 0)
         FROM (
             SELECT content FROM conversations_message
-            WHERE conversation_id = conversation.id ORDER BY id DESC LIMIT %(window)s
+            WHERE conversation_id = conversation.id ORDER BY id DESC LIMIT {HISTORY_MESSAGES - 1}
         ) AS newest
     ) AS history (messages, bytes)
     WHERE id = %(id)s AND (contact_id = %(contact)s OR %(contact)s IS NULL)
-""")
+""")  # noqa: S608 (no values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +63,7 @@ async def speaking_in(principal: Principal, conversation_id: UUID) -> Speaking:
     The cheap way for whoever needs no more, from an event loop or, with `jobs.at_once`, a thread. Raises Problem
     `not_found`.
     """
-    values = {"id": conversation_id, "contact": principal.contact_id, "window": HISTORY_MESSAGES - 1}
-    rows = await SPEAKING.ask(values)
+    rows = await SPEAKING.ask({"id": conversation_id, "contact": principal.contact_id})
     if not rows:
         raise Problem(Code.NOT_FOUND, NO_CONVERSATION)
     model, contact_id, sealed, messages, length, knows = rows[0]

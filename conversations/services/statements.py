@@ -32,7 +32,8 @@ from tenants import keyring
 M = TypeVar("M", bound=Model)
 
 # Takes the lease; marks the reply; reads all that the prompt needs. First the reply is locked, then its work row, as
-# the settlement does: an older attempt may be settling just now.
+# the settlement does: an older attempt may be settling just now. `|| ''`, here and there, keeps PostgreSQL from looking
+# for the reply among all that run: while hardly any do that seems cheap to it, and its plan stays when there are many.
 BEGIN = Statement(f"""
 WITH locked AS MATERIALIZED (
     SELECT message_id FROM conversations_reply WHERE message_id = %(reply)s FOR NO KEY UPDATE
@@ -43,7 +44,7 @@ WITH locked AS MATERIALIZED (
     SET attempt = taken.attempt, status = 'generating', started_at = statement_timestamp()
     FROM taken
     WHERE reply.message_id = %(reply)s AND reply.attempt < taken.attempt
-        AND reply.status IN ('queued', 'generating')
+        AND reply.status || '' IN ('queued', 'generating')
     RETURNING reply.user_message_id, reply.conversation_id, reply.status, reply.attempt, reply.options,
         reply.created_at, reply.started_at, taken.cancel_requested
 )
@@ -80,7 +81,7 @@ WITH ended AS (
         cost_usd = %(cost_usd)s, sources = %(sources)s, degraded = %(degraded)s, notice = %(notice)s,
         error_code = %(error_code)s, error_detail = %(error_detail)s, configuration = %(configuration)s,
         first_token_at = %(first_token_at)s, completed_at = %(completed_at)s
-    WHERE message_id = %(message_id)s AND attempt = %(attempt)s AND status IN ('queued', 'generating')
+    WHERE message_id = %(message_id)s AND attempt = %(attempt)s AND status || '' IN ('queued', 'generating')
     RETURNING message_id
 ), said AS (
     UPDATE conversations_message SET content = %(content)s FROM ended WHERE id = ended.message_id
