@@ -97,8 +97,11 @@ class Channel(redis.Channel):
 
 
 def loads(text: Any, **options: Any) -> Any:
-    """As kombu reads JSON, which calls Python for each object in it, for the sake of times and such."""
-    plain = isinstance(text, str) and '"__type__"' not in text
+    """As kombu reads JSON, which calls Python for each object in it, for the sake of times and such. A message comes as
+    text, its body as bytes.
+    """
+    marker: Any = b'"__type__"' if isinstance(text, bytes) else '"__type__"'
+    plain = isinstance(text, str | bytes) and marker not in text
     return orjson.loads(text) if plain else json.loads(text, **options)
 
 

@@ -7,11 +7,13 @@ import threading
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
+from uuid import UUID
 
 import pytest
 from celery import shared_task
 from celery.app.trace import build_tracer, trace_task_ret
 from celery.exceptions import Reject
+from kombu import serialization
 
 from chatplatform import tenancy
 from chatplatform.celery import app
@@ -117,6 +119,13 @@ def test_asynchronous_jobs_run_in_the_loop_each_in_its_own_tenant(
     assert [scope.tenant for scope, _, _ in seen].count(acme.ref) == 20
     assert {(request, thread) for _, request, thread in seen} == {("req-1", "replies")}
     assert tenancy.scope_or_none() is None
+
+
+@pytest.mark.parametrize("said", [{"é": [1, None, "x"]}, {"id": UUID(int=7)}])
+def test_jobs_are_read_as_they_were_sent(said: dict[str, Any]) -> None:
+    content_type, encoding, text = serialization.dumps(said, "json")
+    for body in (text, text.encode()):
+        assert serialization.loads(body, content_type, encoding, accept={content_type}) == said
 
 
 def test_without_a_tenant_it_does_not_run(pool: TaskPool) -> None:
