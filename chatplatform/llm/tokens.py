@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from .types import CompletionRequest, ModelRef, Usage
 
 # A word with the white space before it; very long words are cut so that text without spaces streams too.
-_PIECE = re.compile(r"\s*\S{1,16}")
+_LONGEST_PIECE = 16
+_PIECE = re.compile(rf"\s*\S{{1,{_LONGEST_PIECE}}}")
 _BYTES_PER_TOKEN = 4
 _COMMON = b"abcdefghijklmnopqrstuvwxyz \n"
 _CAPITALS_AND_OTHER_SCRIPTS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ" + bytes(range(128, 256))
@@ -45,8 +46,9 @@ def estimate_prompt(request: CompletionRequest) -> int:
 
 
 def count_pieces(texts: Iterable[str]) -> int:
-    """How many pieces the texts have together: the token count of the local provider and of the simulator."""
-    return sum(len(pieces(text)) for text in texts)
+    """How many pieces the texts have together: the token count of the local provider and of the simulator. They are
+    not cut for that."""
+    return sum(-(-len(word) // _LONGEST_PIECE) for text in texts for word in text.split())
 
 
 def estimate_call(request: CompletionRequest, model: ModelRef, texts: int, length: int) -> Usage:

@@ -142,11 +142,11 @@ class AnthropicDecoder:
             raise Truncated("no message_stop", provider=self._ref.provider, model=self._ref.name)
         calls = tuple(self._tools[index].build() for index in sorted(self._tools))
         known = "output_tokens" in self._usage and "input_tokens" in self._usage
-        estimate = Usage(
+        reported = parse_usage(self._usage) if known else None
+        usage = reported or Usage(
             input_tokens=estimate_prompt(self._request), output_tokens=tokens_in(self._output_bytes)
         )
-        usage = parse_usage(self._usage) if known else None
-        return Finished(self._reason or FinishReason.STOP, usage or estimate, usage is None, calls)
+        return Finished(self._reason or FinishReason.STOP, usage, reported is None, calls)
 
     def _message_start(self, event: dict[str, Any]) -> Iterable[StreamEvent]:
         self._merge_usage(event["message"].get("usage"))

@@ -107,11 +107,11 @@ class OpenAIDecoder:
     def finish(self) -> Finished:
         if self._reason is None:
             raise Truncated("no finish_reason", provider=self._ref.provider, model=self._ref.name)
-        estimate = Usage(
+        usage = self._usage or Usage(
             input_tokens=estimate_prompt(self._request), output_tokens=tokens_in(self._output_bytes)
         )
         calls = tuple(self._tools[index].build() for index in sorted(self._tools))
-        return Finished(self._reason, self._usage or estimate, self._usage is None, calls)
+        return Finished(self._reason, usage, self._usage is None, calls)
 
     def _chunk(self, chunk: dict[str, Any]) -> Iterable[StreamEvent]:
         if chunk.get("error"):

@@ -7,12 +7,13 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from chatplatform.llm.errors import MalformedResponse
 from chatplatform.llm.providers import anthropic_wire, openai_wire
 from chatplatform.llm.providers.sse import MAX_LINE, LineSplitter, StreamDecoder
+from chatplatform.llm.tokens import count_pieces, pieces
 from chatplatform.llm.types import (
     ChatMessage,
     CompletionRequest,
@@ -72,6 +73,12 @@ def test_notes_are_events_but_not_text() -> None:
     assert ReasoningDelta("hm") in events
     assert "hm" not in text_of(events)
     assert end_of(events).usage == Usage(input_tokens=7, output_tokens=3)
+
+
+@given(st.text())
+@example("x" * 33 + "\u3000\x1c" + "y" * 16)
+def test_pieces_are_counted_as_they_are_cut(text: str) -> None:
+    assert count_pieces([text, text]) == 2 * len(pieces(text))
 
 
 def test_an_endless_line_is_refused() -> None:
