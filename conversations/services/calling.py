@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, aclosing, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
@@ -131,7 +131,8 @@ class Calls:
                 raise errors.NotConfigured(provider=model.provider, model=model.name)
             circuit(model).check()  # an open circuit needs no place
             granted = await self._hold(model)
-            async with self._place(model):
+            async with AsyncExitStack() as held:
+                await self._take_place(model, held)
                 return await self._watched(model, granted, await circuit(model).enter())
         except CircuitOpen as error:
             failure: errors.ProviderError = errors.CircuitOpen(
@@ -154,19 +155,15 @@ class Calls:
         self.cut_at = granted.max_tokens if granted.max_tokens < (self._request.max_tokens or 0) else None
         return granted
 
-    @asynccontextmanager
-    async def _place(self, model: ModelRef) -> AsyncIterator[None]:
-        """A place at the provider inside the block."""
+    async def _take_place(self, model: ModelRef, held: AsyncExitStack) -> None:
+        """Have a place at the provider until `held` is left."""
         within = self.deadline.at_most(settings.PROVIDER_QUEUE_TIMEOUT)
-        async with AsyncExitStack() as held:
-            try:
-                place = bulkhead(model.provider).place(current_tenant().id, within)
-                await held.enter_async_context(place)
-            except TimeoutError:
-                if self.deadline.passed:
-                    raise _total(model) from None
-                raise errors.NoPlace(provider=model.provider, model=model.name) from None
-            yield
+        try:
+            await held.enter_async_context(bulkhead(model.provider).place(current_tenant().id, within))
+        except TimeoutError:
+            if self.deadline.passed:
+                raise _total(model) from None
+            raise errors.NoPlace(provider=model.provider, model=model.name) from None
 
     async def _watched(self, model: ModelRef, granted: NextCall, permit: Permit | None) -> Finished:
         """Make the call, and write down how it ended."""
