@@ -50,23 +50,21 @@ def conversation_as_json(conversation: Conversation) -> dict[str, Any]:
 def message_as_json(message: Message) -> dict[str, Any]:
     """The public shape of a message; an assistant's carries its reply."""
     reply = message.reply if message.role == Role.ASSISTANT else None
-    if reply is not None:
-        reply.message = message
     return {
         "id": str(message.id),
         "role": message.role,
         "content": message.content,
         "created_at": _time(message.created_at),
-        "reply": reply_as_json(reply) if reply is not None else None,
+        "reply": reply_as_json(reply, message.content) if reply is not None else None,
     }
 
 
-def reply_as_json(reply: Reply) -> dict[str, Any]:
-    """The public shape of a reply."""
+def reply_as_json(reply: Reply, content: str | None = None) -> dict[str, Any]:
+    """The public shape of a reply; `content` is its text, where its message is not at hand."""
     return {
         "id": str(reply.pk),
         "status": reply.status,
-        "content": reply.message.content,
+        "content": reply.message.content if content is None else content,
         "model": reply.model or None,
         "provider": reply.provider or None,
         "finish_reason": reply.finish_reason or None,

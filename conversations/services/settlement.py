@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from copy import copy
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -16,7 +15,7 @@ from chatplatform import jobs
 from chatplatform.llm.types import ModelRef, Usage
 from chatplatform.tenancy import current_tenant
 from conversations import selectors
-from conversations.models import Message, Reply
+from conversations.models import Reply
 from conversations.services import attempts, statements
 from conversations.services.attempts import ProviderCall
 from conversations.vocabulary import ReplyStatus
@@ -47,23 +46,22 @@ class Outcome:
 async def settle(reply: Reply, outcome: Outcome) -> dict[str, Any] | None:
     """Write the end of a reply; its public shape, or None if a newer attempt has taken over (nothing is written).
 
-    `reply` is as its attempt began; its shape is made of that and the outcome, without reading it again.
+    `reply` is as its attempt began, and becomes what it ended as; its row is not read again.
     """
-    ended = copy(reply)
-    ended.status = outcome.status
-    ended.finish_reason = outcome.finish_reason
-    ended.model, ended.provider = outcome.model.name, outcome.model.provider
-    ended.input_tokens = outcome.usage.input_tokens
-    ended.cached_input_tokens = outcome.usage.cached_input_tokens
-    ended.cache_write_input_tokens = outcome.usage.cache_write_input_tokens
-    ended.output_tokens = outcome.usage.output_tokens
-    ended.cost_usd = pricing.exact(outcome.cost)
-    ended.sources, ended.degraded, ended.notice = outcome.sources, outcome.degraded, outcome.notice
-    ended.error_code, ended.error_detail = outcome.error_code, outcome.error_detail
-    ended.configuration = outcome.configuration
-    ended.first_token_at, ended.completed_at = outcome.first_token_at, timezone.now()
+    reply.status = outcome.status
+    reply.finish_reason = outcome.finish_reason
+    reply.model, reply.provider = outcome.model.name, outcome.model.provider
+    reply.input_tokens = outcome.usage.input_tokens
+    reply.cached_input_tokens = outcome.usage.cached_input_tokens
+    reply.cache_write_input_tokens = outcome.usage.cache_write_input_tokens
+    reply.output_tokens = outcome.usage.output_tokens
+    reply.cost_usd = pricing.exact(outcome.cost)
+    reply.sources, reply.degraded, reply.notice = outcome.sources, outcome.degraded, outcome.notice
+    reply.error_code, reply.error_detail = outcome.error_code, outcome.error_detail
+    reply.configuration = outcome.configuration
+    reply.first_token_at, reply.completed_at = outcome.first_token_at, timezone.now()
     account = attempts.account(reply)
-    settled = await statements.settle(ended, outcome.text, account, attempts.rows(account, outcome.calls))
+    settled = await statements.settle(reply, outcome.text, account, attempts.rows(account, outcome.calls))
     if settled is None:
         return None
     state = await jobs.here_or_in_thread(tenants.state, current_tenant().id)
@@ -73,5 +71,4 @@ async def settle(reply: Reply, outcome: Outcome) -> dict[str, Any] | None:
     if throttling.counts_tokens(state):
         tokens = outcome.usage.input_tokens + outcome.usage.output_tokens
         await jobs.in_thread(throttling.correct, state, reply.pk, tokens)
-    ended.message = Message(id=reply.pk, content=outcome.text)
-    return selectors.reply_as_json(ended)
+    return selectors.reply_as_json(reply, outcome.text)
