@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from typing import Any
 from uuid import UUID
 
@@ -27,7 +26,7 @@ from conversations.services import access, connections, handshake, turns
 from conversations.services.turns import Accepted, Options
 from conversations.streaming import events, reader
 from conversations.streaming.events import Event
-from conversations.streaming.hub import Ends
+from conversations.streaming.hub import Ends, Leave
 from conversations.streaming.reader import Cursor, Ear
 from conversations.vocabulary import RUNNING, ReplyStatus
 from tenants.api import idempotency
@@ -75,7 +74,7 @@ class Messages(AsyncApiView):
         if _streamed(request):
             return await self._stream(request, conversation_id)
         # We listen before the reply is begun, so that all of it is heard and nothing has to be read again.
-        async with reader.listening(conversation_id, Ends) as ear:
+        async with Ear(conversation_id, Ends) as ear:
             accepted = await self._accept(request, conversation_id)
             if isinstance(accepted, Response):
                 return accepted
@@ -95,7 +94,7 @@ class Messages(AsyncApiView):
 
     async def _accept(self, request: Request, conversation_id: UUID) -> Accepted | Response:
         """The turn; with an Idempotency-Key the one that the key began, or the refusal that it got then."""
-        if "Idempotency-Key" in request.headers:
+        if "HTTP_IDEMPOTENCY_KEY" in request.META:
             return await jobs.in_thread(self._accept_once, request, conversation_id)
         content, options = self._asked(request)
         return await turns.accept_here(self.principal, conversation_id, content, options=options)
@@ -129,13 +128,14 @@ class Messages(AsyncApiView):
 
 async def _end_of(reply_id: UUID, ear: Ear) -> Event | None:
     """A reply's last event. None if it takes too long: whether a worker runs at all is not known here."""
-    cursor = Cursor(str(reply_id))
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(settings.TOTAL_TIMEOUT + QUEUED_AT_MOST):
-            async for event in reader.live(cursor, ear, to_the_end=True):
-                if event.last:
-                    return event
-    return None
+    longest = settings.TOTAL_TIMEOUT + QUEUED_AT_MOST
+    giving_up = asyncio.get_running_loop().call_later(longest, ear.subscription.push, Leave(0))
+    try:
+        # All of them: to close a generator that is left before its end, asyncio starts a task.
+        heard = [event async for event in reader.live(Cursor(str(reply_id)), ear, to_the_end=True)]
+    finally:
+        giving_up.cancel()
+    return heard[-1] if heard and heard[-1].last else None
 
 
 def _streamed(request: Request) -> bool:

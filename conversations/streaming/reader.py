@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -103,7 +102,7 @@ async def follow(
     They end early when this process is told to stop.
     """
     cursor = Cursor(str(reply_id), after or "")
-    async with listening(conversation_id) as ear:
+    async with Ear(conversation_id) as ear:
         for event in events.with_accepted(await replay(cursor), accepted):
             yield event
         async for event in live(cursor, ear):
@@ -111,34 +110,32 @@ async def follow(
 
 
 class Ear:
-    """A subscription that can be waited for."""
+    """Hears what is published of a conversation while it is entered: all of it, or of what kind one needs."""
 
-    def __init__(self) -> None:
+    def __init__(self, conversation_id: UUID, kind: type[Subscription] = Subscription) -> None:
+        self._to = conversation_id, kind
         self._woken = asyncio.Event()
-        self.wake = self._woken.set
         self.subscription: Subscription
+
+    async def __aenter__(self) -> Ear:
+        conversation_id, kind = self._to
+        self._name, self.subscription = await hub().subscribe(conversation_id, self._woken.set, kind)
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        hub().leave(self._name, self.subscription)
 
     async def next(self) -> Item:
         """The next item; None after a long silence, too: the log may have more."""
         if not self.subscription.waiting:
             self._woken.clear()
+            # A timer of its own takes less than half of what `asyncio.timeout` does, at each wait of each reader.
+            silence = asyncio.get_running_loop().call_later(SILENCE, self._woken.set)
             try:
-                async with asyncio.timeout(SILENCE):
-                    await self._woken.wait()
-            except TimeoutError:
-                return None
-        return self.subscription.take()
-
-
-@asynccontextmanager
-async def listening(conversation_id: UUID, kind: type[Subscription] = Subscription) -> AsyncIterator[Ear]:
-    """Hear what is published of a conversation, for as long as this lasts: all of it, or of what kind one needs."""
-    ear = Ear()
-    name, ear.subscription = await hub().subscribe(conversation_id, ear.wake, kind)
-    try:
-        yield ear
-    finally:
-        hub().leave(name, ear.subscription)
+                await self._woken.wait()
+            finally:
+                silence.cancel()
+        return self.subscription.take() if self.subscription.waiting else None
 
 
 async def live(cursor: Cursor, ear: Ear, *, to_the_end: bool = False) -> AsyncIterator[Event]:
