@@ -5,7 +5,7 @@
 - `send` waits while a client does not read, and no more is read from a client than the application takes; stock
   Daphne keeps everything in memory.
 - SIGTERM and SIGINT let everybody go first; stock Daphne cuts them off.
-- It runs on uvloop, and writes text frames itself.
+- It runs on uvloop, writes text frames itself, and writes without asking first whether the socket takes it.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ import uvloop
 asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
 
 from autobahn.websocket.types import ConnectionDeny
-from daphne import http_protocol
+from daphne import http_protocol, server
 from daphne.cli import CommandLineInterface
-from daphne.http_protocol import WebRequest
+from daphne.http_protocol import HTTPFactory, WebRequest
 from daphne.server import Server, twisted_loop
 from daphne.ws_protocol import WebSocketFactory, WebSocketProtocol
 from django.conf import settings
+from twisted.internet import tcp
 from twisted.internet.interfaces import IPushProducer
 from twisted.web import http
 from zope.interface import implementer  # type: ignore[import-untyped]
@@ -70,6 +71,33 @@ def frame(payload: bytes) -> bytes:
     if length < 65_536:
         return b"\x81\x7e%b%b" % (length.to_bytes(2, "big"), payload)
     return b"\x81\x7f%b%b" % (length.to_bytes(8, "big"), payload)
+
+
+class Transport(tcp.Server):
+    """Writes in the event loop's next round; stock Twisted has it tell when the socket can be written to, which it
+    nearly always can, and then not to tell that any more.
+    """
+
+    _is_to_write = False
+
+    def startWriting(self) -> None:
+        if not self._is_to_write:
+            self._is_to_write = True
+            twisted_loop.call_soon(self._try_to_write)
+
+    def stopWriting(self) -> None:
+        self._is_to_write = False
+        super().stopWriting()  # type: ignore[no-untyped-call]
+
+    def _try_to_write(self) -> None:
+        """What is left over, closing the connection and finding it broken is left to Twisted."""
+        if self.connected and (self.disconnecting or self.doWrite() or self._is_to_write):  # type: ignore[no-untyped-call]
+            super().startWriting()  # type: ignore[no-untyped-call]
+
+
+class Factory(HTTPFactory):  # type: ignore[misc]
+    def log(self, request: Any) -> None:
+        """Nothing: there is no access log, and Twisted would make up a line for each request all the same."""
 
 
 class Request(WebRequest):  # type: ignore[misc]
@@ -145,6 +173,7 @@ class ConsiderateServer(Server):  # type: ignore[misc]
 
     def listen_success(self, port: Any) -> None:
         heartbeats.give_up_on_the_dead(port.socket)
+        port.transport = Transport
         super().listen_success(port)
 
     def create_application(self, protocol: Any, scope: dict[str, Any]) -> Any:
@@ -163,6 +192,7 @@ class CommandLine(CommandLineInterface):  # type: ignore[misc]
 
 
 WebSocketFactory.protocol = Protocol
+server.HTTPFactory = Factory
 http_protocol.WebRequest = Request
 # Twisted has the email package take the same few headers to pieces at each POST.
 http._parseContentType = lru_cache(maxsize=64)(http._parseContentType)

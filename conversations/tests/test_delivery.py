@@ -199,7 +199,9 @@ def talkative(live: Live, django_db_blocker: Any) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("talkative")
-def test_a_client_that_does_not_read_takes_bounded_memory(web: Live, server: str) -> None:
+def test_who_does_not_read_takes_bounded_memory_and_who_reads_late_misses_nothing(
+    web: Live, server: str
+) -> None:
     caller = api(web)
     conversation = caller.begin()
     reply = caller.ask(conversation, f"[[sim: tps=0 text='{TEXT}']]")["reply"]
@@ -216,6 +218,21 @@ def test_a_client_that_does_not_read_takes_bounded_memory(web: Live, server: str
     with caller.socket(conversation) as socket:
         socket.send(type="resume", reply_id=reply["id"])
         assert text_of(socket.reply()) == reply["content"]
+    path = f"/api/v1/conversations/{conversation}/replies/{reply['id']}"
+    assert read_late(web, path, 50).count(b"x") == 50 * read_late(web, path, 1).count(b"x")
+
+
+def read_late(live: Live, path: str, times: int) -> bytes:
+    """All that is answered to so many requests at once, by more than the system keeps of it for a client."""
+    asked = (
+        f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{live.port}\r\nAuthorization: Bearer {live.keys['acme']}\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", live.port), timeout=10) as connection:
+        connection.sendall(
+            f"{asked}\r\n".encode() * (times - 1) + f"{asked}Connection: close\r\n\r\n".encode()
+        )
+        time.sleep(0.5 if times > 1 else 0)
+        return b"".join(iter(lambda: connection.recv(65_536), b""))
 
 
 @pytest.mark.usefixtures("talkative")
