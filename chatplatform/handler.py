@@ -11,6 +11,7 @@ import contextlib
 from typing import Any
 
 from asgiref.sync import SyncToAsync, sync_to_async
+from django.core.cache import close_caches
 from django.core.exceptions import RequestAborted
 from django.core.handlers.asgi import ASGIHandler, get_script_prefix
 from django.core.signals import request_finished, request_started
@@ -24,6 +25,10 @@ from chatplatform.api.problem import shutting_down
 # A request's thread, if it gets one, is new: it has neither.
 request_started.disconnect(reset_queries)
 request_started.disconnect(close_old_connections)
+# What is left of Django's own when a request has ended takes long where there is nothing to close: the cache keeps its
+# connections, and the event loop's thread has none to a database (`_close` thinks of the others).
+request_finished.disconnect(close_caches)
+request_finished.disconnect(close_old_connections)
 
 
 class Handler(ASGIHandler):
@@ -56,6 +61,7 @@ class Handler(ASGIHandler):
             # An event loop that ends cancels twice, and the server would take that for a failure.
             with contextlib.suppress(asyncio.CancelledError):
                 await request_finished.asend(sender=self.__class__)
+                await sync_to_async(close_old_connections)()
         finally:
             watching.cancel()
 
@@ -84,6 +90,11 @@ async def _say_that_it_ends(send: Any) -> None:
 async def _close(response: HttpResponseBase) -> None:
     """Where the request had a thread, it is that thread's connections that are to be closed."""
     if SyncToAsync.thread_sensitive_context.get(None) in SyncToAsync.context_to_thread_executor:
-        await sync_to_async(response.close)()
+        await sync_to_async(_close_with_connections)(response)
     else:
         response.close()
+
+
+def _close_with_connections(response: HttpResponseBase) -> None:
+    response.close()
+    close_old_connections()

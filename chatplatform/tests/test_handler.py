@@ -72,7 +72,7 @@ class Slow(Handler):
 
 @pytest.fixture
 def finished() -> Iterator[list[int]]:
-    """The threads in which requests were finished: where Django closes a thread's database connections."""
+    """The threads in which requests were finished."""
     seen: list[int] = []
 
     def note(**kwargs: Any) -> None:
@@ -83,8 +83,18 @@ def finished() -> Iterator[list[int]]:
     request_finished.disconnect(note)
 
 
+@pytest.fixture
+def closed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The threads whose database connections were closed."""
+    seen: list[int] = []
+    monkeypatch.setattr(
+        "chatplatform.handler.close_old_connections", lambda: seen.append(threading.get_ident())
+    )
+    return seen
+
+
 def test_an_asynchronous_view_needs_no_thread(
-    monkeypatch: pytest.MonkeyPatch, settings: Any, finished: list[int]
+    monkeypatch: pytest.MonkeyPatch, settings: Any, finished: list[int], closed: list[int]
 ) -> None:
     settings.ROOT_URLCONF = __name__
     handler = Handler()
@@ -108,9 +118,12 @@ def test_an_asynchronous_view_needs_no_thread(
     assert [message.get("body") for message in client.sent] == [None, b"asynchronous"]
     assert started == []
     assert finished == [threading.get_ident()]
+    assert closed == []
 
 
-def test_a_synchronous_view_is_finished_in_its_own_thread(settings: Any, finished: list[int]) -> None:
+def test_a_synchronous_view_is_finished_in_its_own_thread(
+    settings: Any, finished: list[int], closed: list[int]
+) -> None:
     settings.ROOT_URLCONF = __name__
     threads.clear()
 
@@ -121,11 +134,11 @@ def test_a_synchronous_view_is_finished_in_its_own_thread(settings: Any, finishe
 
     client = asyncio.run(run())
     assert client.sent[-1]["body"] == b"synchronous"
-    assert finished == threads
+    assert finished == closed == threads
     assert threads != [threading.get_ident()]
 
 
-def test_a_client_that_leaves_ends_its_request() -> None:
+def test_a_client_that_leaves_ends_its_request(closed: list[int]) -> None:
     async def run() -> tuple[Slow, Client]:
         handler, client = Slow(), Client("/api/v1/loop")
         call = asyncio.create_task(client.call(handler))
@@ -136,6 +149,7 @@ def test_a_client_that_leaves_ends_its_request() -> None:
 
     handler, client = asyncio.run(run())
     assert (handler.ended_by, client.sent) == ("cancelled", [])
+    assert len(closed) == 1 and closed != [threading.get_ident()]
 
 
 @pytest.mark.parametrize("times", [1, 2])  # a loop that ends cancels what uvicorn has cancelled before
