@@ -9,13 +9,14 @@ from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
 from chatplatform import health
+from conversations.api import urls as conversations
 from tenants.views import jwks
 
 app_name = "api"
 schema: dict[str, Any] = {"authentication_classes": [], "permission_classes": []}
 
 urlpatterns = [
-    path("", include("conversations.api.urls")),  # first: most requests are for these
+    *conversations.urlpatterns,  # first, and not a level deeper: most requests are for these
     path("", include("tenants.api.urls")),
     path("", include("billing.api.urls")),
     path("schema", SpectacularAPIView.as_view(**schema), name="schema"),

@@ -7,9 +7,9 @@ from conversations.api import contacts, messages, usage, views
 ONE = "conversations/<uuid:conversation_id>"
 
 urlpatterns = [
+    path(f"{ONE}/messages", messages.Messages.as_view(), name="messages"),  # first: each turn
     path("conversations", views.Conversations.as_view(), name="conversations"),
     path(ONE, views.OneConversation.as_view(), name="conversation"),
-    path(f"{ONE}/messages", messages.Messages.as_view(), name="messages"),
     path(f"{ONE}/messages/<uuid:message_id>/feedback", views.GiveFeedback.as_view(), name="feedback"),
     path(f"{ONE}/replies/<uuid:reply_id>", views.OneReply.as_view(), name="reply"),
     path(f"{ONE}/replies/<uuid:reply_id>/events", messages.ReplyEvents.as_view(), name="reply-events"),
