@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from threading import Lock
 from typing import Any
 from uuid import UUID
@@ -118,6 +118,7 @@ def _load(tenant_id: UUID) -> TenantState:
 _states: Kept[UUID, TenantState] = Kept(FRESH_SECONDS, 10_000, _mark, _load)
 
 
+@lru_cache(256)
 def host_name(raw: str) -> str:
     """The host of a Host header: without its port, lower-case, without a final dot."""
     return split_domain_port(raw.lower())[0].rstrip(".")

@@ -33,7 +33,8 @@ class RequestContext:
         markcoroutinefunction(self)
 
     async def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        given = request.headers.get("X-Request-ID", "")
+        # Not `request.headers`, here and wherever each request passes: Django would make them all up out of META.
+        given = request.META.get("HTTP_X_REQUEST_ID", "")
         identity = given if ACCEPTABLE.fullmatch(given) else uuid_utils.uuid7().hex
         token = request_id.set(identity)
         came_from = client_address.set(address_of(request))
@@ -52,7 +53,8 @@ class RequestContext:
 def address_of(request: HttpRequest) -> str | None:
     """Where a request came from; behind proxies, what the outermost of ours has written down."""
     proxies: int = settings.PROXIES
-    written = [one.strip() for one in request.headers.get("X-Forwarded-For", "").split(",") if one.strip()]
+    forwarded: str = request.META.get("HTTP_X_FORWARDED_FOR", "")
+    written = [one.strip() for one in forwarded.split(",") if one.strip()]
     if proxies and len(written) >= proxies:
         return written[-proxies][:LONGEST_ADDRESS]
     return request.META.get("REMOTE_ADDR")

@@ -102,6 +102,12 @@ class AsyncApiView(ScopedView):
         asynchronous.view_class = cls  # type: ignore[attr-defined]
         return asynchronous
 
+    def initialize_request(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Request:
+        wrapped = super().initialize_request(request, *args, **kwargs)
+        # What is asked for again and again: the framework's request would first look for it in itself, each time.
+        vars(wrapped).update(method=request.method, META=request.META)
+        return wrapped
+
     async def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:  # type: ignore[override]
         self.args, self.kwargs = args, kwargs
         wrapped = self.initialize_request(request, *args, **kwargs)

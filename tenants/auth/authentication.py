@@ -27,10 +27,10 @@ class BearerAuthentication(BaseAuthentication):
     """`Authorization: Bearer <API key or token>`. Ignores cookies."""
 
     def authenticate(self, request: Request) -> tuple[Principal, None] | None:
-        header = request.headers.get("Authorization")
+        header = request.META.get("HTTP_AUTHORIZATION")
         if header is None:
             return None
-        return bearer(header, request.headers.get("X-Tenant-ID"), _host_tenant(request)), None
+        return bearer(header, request.META.get("HTTP_X_TENANT_ID"), _host_tenant(request)), None
 
     def authenticate_header(self, request: Request) -> str:
         return "Bearer"
@@ -41,13 +41,13 @@ class VisitorAuthentication(BaseAuthentication):
 
     def authenticate(self, request: Request) -> tuple[Principal, None] | None:
         tenant = _host_tenant(request)
-        if tenant is None or "Authorization" in request.headers:
+        if tenant is None or "HTTP_AUTHORIZATION" in request.META:
             return None
         principal = visitor(request._request.COOKIES, tenant)
         if principal is None:
             return None
         _check_csrf(request._request)
-        _check_names(tenant, request.headers.get("X-Tenant-ID"), tenant)
+        _check_names(tenant, request.META.get("HTTP_X_TENANT_ID"), tenant)
         return principal, None
 
 
