@@ -68,7 +68,7 @@ class PlatformTask(Task):  # type: ignore[type-arg]
         token = request_id.set(request)
         try:
             with acting(lambda: ("system", str(self.name))):
-                result = super().__call__(*args, **kwargs)
+                result = self.run(*args, **kwargs)
                 return _begin(result) if asyncio.iscoroutine(result) else result
         finally:
             request_id.reset(token)
