@@ -72,7 +72,8 @@ class PlatformTask(Task):  # type: ignore[type-arg]
                 return _begin(result) if asyncio.iscoroutine(result) else result
         finally:
             request_id.reset(token)
-            close_connections()
+            if not asyncio.iscoroutinefunction(self.run):  # the shared loop has connections of its own
+                close_connections()
 
 
 class TenantTask(PlatformTask):

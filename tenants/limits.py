@@ -52,6 +52,19 @@ def levels(state: TenantState, contact: UUID | None = None) -> list[Level]:
     return counted
 
 
+def are_any(state: TenantState, contact: UUID | None = None) -> bool:
+    """Whether `levels` has any."""
+    found = of_tenant(state)
+    together = settings.GLOBAL_REQUESTS_PER_MINUTE, settings.GLOBAL_TOKENS_PER_MINUTE
+    of_user = contact is not None and found.user_requests is not None
+    return of_user or (found.requests, found.tokens) != UNLIMITED or together != UNLIMITED
+
+
+def are_of_tokens(state: TenantState) -> bool:
+    """Whether any of them counts tokens."""
+    return of_tenant(state).tokens is not None or settings.GLOBAL_TOKENS_PER_MINUTE is not None
+
+
 def call_key(tenant: TenantRef, call: UUID) -> str:
     """Under which name the tokens of a call are found again."""
     with tenancy.in_tenant(tenant):
