@@ -85,7 +85,7 @@ def test_a_message_that_fails_tells_where_and_nothing_of_what(
 ) -> None:
     key = cast.key("acme")
     secrets = (key, JWT, PROVIDER, DATABASE, settings.AUDIT_SECRET)
-    monkeypatch.setattr(turns, "accept", failing(*secrets))
+    monkeypatch.setattr(turns, "accept_here", failing(*secrets))
     client = Client(
         headers={"host": "acme.localhost", "authorization": f"Bearer {key}", "cookie": f"cp_visitor={JWT}"},
         raise_request_exception=False,
