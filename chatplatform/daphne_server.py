@@ -173,7 +173,8 @@ class ConsiderateServer(Server):  # type: ignore[misc]
 
     def listen_success(self, port: Any) -> None:
         heartbeats.give_up_on_the_dead(port.socket)
-        port.transport = Transport
+        if port.transport is tcp.Server:  # over a Unix socket Twisted has one of another make
+            port.transport = Transport
         super().listen_success(port)
 
     def create_application(self, protocol: Any, scope: dict[str, Any]) -> Any:
