@@ -25,12 +25,12 @@ class Threads:
         self._name, self._count = name, count
         self._jobs: SimpleQueue[Job] = SimpleQueue()
         self._lock = threading.Lock()
-        self._begun = False
+        self._begun = 0
 
     def run(self, work: Callable[[], T]) -> asyncio.Future[T]:
         """Call `work` in one of the threads, in a copy of the caller's context. A future that is cancelled before its
         turn spares the call; one that is cancelled later does not stop it."""
-        if not self._begun:
+        if self._begun < self._count:
             self._begin()
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
@@ -39,10 +39,9 @@ class Threads:
 
     def _begin(self) -> None:
         with self._lock:
-            if not self._begun:
-                self._begun = True
-                for number in range(self._count):
-                    threading.Thread(target=self._go, name=f"{self._name}_{number}", daemon=True).start()
+            while self._begun < self._count:  # the system may refuse one: then it is asked again
+                threading.Thread(target=self._go, name=f"{self._name}_{self._begun}", daemon=True).start()
+                self._begun += 1
 
     def _go(self) -> None:
         while True:

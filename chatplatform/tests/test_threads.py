@@ -76,6 +76,23 @@ async def test_what_is_cancelled_before_its_turn_is_not_done() -> None:
     assert done == ["third"]
 
 
+async def test_a_thread_that_the_system_refuses_is_begun_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    workers, begun = Threads("t", 2), list[str]()
+
+    def start(thread: threading.Thread) -> None:
+        begun.append(thread.name)
+        if len(begun) == 2:
+            raise RuntimeError("can't start new thread")
+        really(thread)
+
+    really = threading.Thread.start
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(RuntimeError):
+        await workers.run(int)
+    assert await workers.run(int) == 0
+    assert begun == ["t_0", "t_1", "t_1"]
+
+
 def test_a_loop_that_is_closed_meanwhile_stops_no_thread() -> None:
     threads, go = Threads("t", 1), threading.Event()
 
