@@ -52,11 +52,12 @@ class Wire:
         self._end: _End | None = None
         self._opening: asyncio.Task[_End] | None = None
 
-    async def answers(self, *packed: bytes) -> list[Any]:
-        """What Valkey answers. Raises RedisError if it is away."""
+    async def answers(self, *packed: bytes, within: float | None = None) -> list[Any]:
+        """What Valkey answers; `within` another time, where somebody cannot wait so long. Raises RedisError if it is
+        away."""
         end = self._end
         try:
-            async with asyncio.timeout(self._within):
+            async with asyncio.timeout(self._within if within is None else within):
                 if end is None or end.closed:
                     end = await self._open()
                 return await end.ask(packed)

@@ -36,8 +36,7 @@ def announce(conversation_id: UUID, accepted: Event, message: bytes, job: bytes 
     with _asking():
         answer, _, *sent = valkey.answers(client(), *commands)
         if isinstance(answer, NoScriptError):  # Valkey has restarted
-            client().script_load(event_log.SCRIPT)
-            client().execute_command(*begun.command())
+            valkey.answers(client(), event_log.LOAD, begun.packed())
         return _is_done(answer, sent)
 
 
@@ -47,7 +46,7 @@ async def announce_here(
     """The same from an event loop."""
     begun, commands = _commands(conversation_id, accepted, message, job)
     with _asking():
-        answer, _, *sent = await event_log.ask(*commands)
+        answer, _, *sent = await event_log.ask(*commands, within=WITHIN)
         if isinstance(answer, NoScriptError):
             await event_log.append_all([begun])
         return _is_done(answer, sent)

@@ -28,6 +28,7 @@ from conversations.streaming.events import Event
 
 SCRIPT = (Path(__file__).parent / "append.lua").read_text()
 SHA = hashlib.sha1(SCRIPT.encode()).hexdigest()  # as Valkey itself names it
+LOAD: bytes = pack_command(("SCRIPT", "LOAD", SCRIPT))  # type: ignore[arg-type]  # as below
 TIMEOUT = 2  # s
 KEEP_RUNNING = 3600  # s that a log outlives its last append while the reply runs
 KEEP_ENDED = 15 * 60 + 60  # s that it stays readable after the end; the contract says 15 minutes
@@ -59,6 +60,8 @@ def client() -> Redis:
             timeout=TIMEOUT,
             # An append whose answer was lost may have been done: repeating it here would double its text.
             retry=Retry(NoBackoff(), 0),
+            # In the third one redis-py asks some servers for notices between the answers, which are counted here.
+            protocol=2,
         )
         _clients[loop] = Redis.from_pool(pool)
     return _clients[loop]
@@ -119,26 +122,22 @@ async def append_all(appends: Sequence[Append]) -> list[Answer]:
     """Append for many replies in one round trip. Each answer is the cursor of its last event, or a StaleAttempt,
     LogLost or RedisError of its own. Raises RedisError if Valkey is away.
     """
-    answers = await _execute(appends)
+    answers = await ask(*[append.packed() for append in appends]) if appends else []
     unknown = [number for number, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
     if unknown:  # Valkey has restarted; nothing was done for these
-        await client().script_load(SCRIPT)
-        again = await _execute([appends[number] for number in unknown])
+        _, *again = await ask(LOAD, *[appends[number].packed() for number in unknown])
         for number, answer in zip(unknown, again, strict=True):
             answers[number] = answer
     return [_meaning(answer) for answer in answers]
 
 
-async def _execute(appends: Sequence[Append]) -> list[Any]:
-    return await ask(*[append.packed() for append in appends]) if appends else []
-
-
-async def ask(*packed: bytes) -> list[Any]:
-    """What the server of the logs answers to short commands, in one round trip. Raises RedisError if it is away."""
+async def ask(*packed: bytes, within: float | None = None) -> list[Any]:
+    """What the server of the logs answers to short commands, in one round trip. Raises RedisError if it is away, or
+    takes longer than `within` seconds (TIMEOUT)."""
     loop = asyncio.get_running_loop()
     if loop not in _wires:
         _wires[loop] = Wire(client().connection_pool, TIMEOUT)
-    return await _wires[loop].answers(*packed)
+    return await _wires[loop].answers(*packed, within=within)
 
 
 def _meaning(answer: Any) -> Answer:

@@ -238,6 +238,38 @@ async def test_the_same_client_id_is_the_same_turn_here_too(letters: Callable[[]
     assert letters() == [str(first.reply_id)]
 
 
+async def test_a_valkey_that_forgot_the_script_learns_it_again_here_too(
+    letters: Callable[[], list[str]],
+) -> None:
+    with tenancy.in_tenant((await jobs.in_thread(cast.state, "acme")).ref):
+        conversation_id = await jobs.in_thread(begin)
+        announcement.client().script_flush()
+        accepted = await turns.accept_here(KEY, conversation_id, "Hello")
+        [(kind, _)] = await jobs.in_thread(logged, conversation_id, accepted.reply_id)
+    assert (kind, letters()) == ("accepted", [str(accepted.reply_id)])
+
+
+async def test_a_valkey_that_hangs_is_not_waited_for_long(
+    freshclient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def silent(*_: asyncio.StreamReader | asyncio.StreamWriter) -> None:
+        """Takes everything, and says nothing."""
+
+    monkeypatch.setattr(announcement, "WITHIN", 0.01)
+    accepted = Event(str(UUID(int=8)), "0-0", "accepted", b"{}")
+    async with await asyncio.start_server(silent, "127.0.0.1", 0) as server, asyncio.timeout(1):
+        port = server.sockets[0].getsockname()[1]
+        monkeypatch.setattr(settings, "EVENT_LOG_URL", f"redis://127.0.0.1:{port}")
+        with tenancy.in_tenant((await jobs.in_thread(cast.state, "acme")).ref), pytest.raises(RedisError):
+            await announcement.announce_here(UUID(int=1), accepted, b"{}")
+
+
+async def test_nothing_but_answers_comes_over_the_shared_connection(letters: Callable[[], list[str]]) -> None:
+    who: Any = "CLIENT", "INFO"
+    [said] = await event_log.ask(pack_command(who))
+    assert b" resp=2 " in said
+
+
 async def test_whoever_leaves_meanwhile_has_said_it(letters: Callable[[], list[str]]) -> None:
     with tenancy.in_tenant((await jobs.in_thread(cast.state, "acme")).ref):
         conversation_id = await jobs.in_thread(begin)
