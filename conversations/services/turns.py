@@ -10,6 +10,7 @@ The order of a turn, and where capabilities to come take their place:
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC
 from typing import Any
@@ -37,6 +38,7 @@ from conversations.gateway import checked_model
 from conversations.models import Message, Reply, Work
 from conversations.services import access, holds, spending, storing
 from conversations.services import content as contents
+from conversations.services.access import Speaking
 from conversations.streaming import announcement, event_log, events
 from conversations.streaming.events import Event
 from conversations.vocabulary import Role
@@ -91,21 +93,25 @@ async def accept_here(
     origin: str = "",
 ) -> Accepted:
     """Store a message and the reply to be, in one transaction, and have the reply generated. For an event loop; whoever
-    leaves meanwhile has said it all the same.
+    leaves once the conversation was looked at has said it all the same.
 
     The same `client_id` again gives what was accepted then. `origin` names the socket that sent it, which is not
     told of its own message. Raises Problem: `not_found`, content, model, `rate_limited`, `budget_exceeded`,
     `reply_in_progress`.
     """
 
-    async def work() -> Accepted:
-        with ADMISSION.time():
-            accepted = await _admit(principal, conversation_id, content, options, client_id)
+    async def work(speaking: Speaking, timed: ExitStack) -> Accepted:
+        with timed:
+            accepted = await _admit(speaking, conversation_id, content, options, client_id)
         if not accepted.repeated:
             await _hand_over_here(accepted, origin)
         return accepted
 
-    return await jobs.to_the_end(work())
+    with ExitStack() as timed:
+        timed.enter_context(ADMISSION.time())
+        # Whoever waits for a database that hangs, and gives up, is not to be served in vain when it goes on.
+        speaking = await access.speaking_in(principal, conversation_id)
+        return await jobs.to_the_end(work(speaking, timed.pop_all()))
 
 
 def accept(
@@ -119,16 +125,16 @@ def accept(
 ) -> Accepted:
     """As `accept_here`, for a thread: in its transaction, if there is one, and the reply is begun once that commits."""
     with ADMISSION.time():
-        accepted = jobs.at_once(_admit(principal, conversation_id, content, options, client_id))
+        speaking = jobs.at_once(access.speaking_in(principal, conversation_id))
+        accepted = jobs.at_once(_admit(speaking, conversation_id, content, options, client_id))
     if not accepted.repeated:
         transaction.on_commit(lambda: _hand_over(accepted, origin))
     return accepted
 
 
 async def _admit(
-    principal: Principal, conversation_id: UUID, content: Any, options: Options, client_id: str | None
+    speaking: Speaking, conversation_id: UUID, content: Any, options: Options, client_id: str | None
 ) -> Accepted:
-    speaking = await access.speaking_in(principal, conversation_id)
     text = contents.checked(content)
     about: Any = {"conversation_id": conversation_id, "created_at": timezone.now()}
     said = Message(role=Role.USER, content=text, client_id=client_id, **about)

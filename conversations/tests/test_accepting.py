@@ -270,17 +270,38 @@ async def test_nothing_but_answers_comes_over_the_shared_connection(letters: Cal
     assert b" resp=2 " in said
 
 
-async def test_whoever_leaves_meanwhile_has_said_it(letters: Callable[[], list[str]]) -> None:
+async def test_whoever_leaves_meanwhile_has_said_it(
+    letters: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    admitting, admit = asyncio.Event(), turns._admit
+
+    async def noted(*of: Any) -> Any:
+        admitting.set()
+        return await admit(*of)
+
+    monkeypatch.setattr(turns, "_admit", noted)
     with tenancy.in_tenant((await jobs.in_thread(cast.state, "acme")).ref):
         conversation_id = await jobs.in_thread(begin)
         saying = asyncio.create_task(turns.accept_here(KEY, conversation_id, "Hello"))
-        await asyncio.sleep(0)
+        await admitting.wait()
         saying.cancel()
         with pytest.raises(asyncio.CancelledError):
             await saying
         await asyncio.to_thread(until, letters, "the job is sent")
         kept = await jobs.in_thread(lambda: list(Reply.objects.filter(conversation=conversation_id)))
         assert [str(reply.pk) for reply in kept] == letters()
+
+
+async def test_whoever_leaves_while_the_database_does_not_answer_leaves_nothing_behind(
+    letters: Callable[[], list[str]],
+) -> None:
+    with tenancy.in_tenant((await jobs.in_thread(cast.state, "acme")).ref):
+        saying = asyncio.create_task(turns.accept_here(KEY, await jobs.in_thread(begin), "Hello"))
+        await asyncio.sleep(0)
+        saying.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await saying
+    assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
 async def test_a_long_text_is_counted_where_it_keeps_nobody_waiting(
