@@ -50,7 +50,6 @@ from tenants.selectors import TenantState
 
 log = structlog.get_logger("conversations.turns")
 GENERATE = "conversations.generate_reply"
-COUNTED_HERE = 2_000  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,9 +143,9 @@ async def _admit(
         await pricing.fresh()  # an event loop asks for prices without looking how old they are
         name = speaking.model or state.configuration.primary_model
         model = checked_model(name, state.configuration.allowed_models)
-        # To count a long text would keep an event loop from all else.
-        count = jobs.here_or_in_thread if len(text) < COUNTED_HERE else jobs.in_thread
-        call = await count(spending.first_call, state, speaking, text, model, options.max_tokens)
+        call = await jobs.here_or_in_thread(
+            spending.first_call, state, speaking, text, model, options.max_tokens
+        )
         headers = await _within_limits(state, speaking.contact_id, answer.id, call)
         account = Account(
             answer.id, 1, conversation_id, speaking.contact_id, said.created_at.astimezone(UTC).date()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from base64 import b64decode
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -26,7 +25,7 @@ from chatplatform.testing import cast
 from chatplatform.testing.clients import SILENT
 from chatplatform.testing.stage import until
 from conversations.models import Conversation, Reply
-from conversations.services import conversations, spending, turns
+from conversations.services import conversations, turns
 from conversations.streaming import announcement, event_log
 from conversations.streaming.events import Event
 from tenants.auth.principal import Principal
@@ -302,20 +301,3 @@ async def test_whoever_leaves_while_the_database_does_not_answer_leaves_nothing_
         with pytest.raises(asyncio.CancelledError):
             await saying
     assert asyncio.all_tasks() == {asyncio.current_task()}
-
-
-async def test_a_long_text_is_counted_where_it_keeps_nobody_waiting(
-    letters: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    counted_in: list[str] = []
-    count = spending.first_call
-
-    def noted(*of: Any) -> Any:
-        counted_in.append(threading.current_thread().name.rstrip("0123456789"))
-        return count(*of)
-
-    monkeypatch.setattr(spending, "first_call", noted)
-    with tenancy.in_tenant((await jobs.in_thread(cast.state, "acme")).ref):
-        for text in ("Hello", "Hello " * turns.COUNTED_HERE):
-            await turns.accept_here(KEY, await jobs.in_thread(begin), text)
-    assert counted_in == ["MainThread", "database_"]
