@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable
 from typing import Any
@@ -295,4 +296,4 @@ def test_as_many_tokens_are_remembered_as_there_is_room_for(token: str) -> None:
 def test_a_token_names_a_contact_by_our_id_not_by_theirs(token: str, ada: Contact) -> None:
     claims = jwt.decode(token, options={"verify_signature": False})
     assert UUID(claims["sub"]) == ada.pk
-    assert "ada" not in str(claims)
+    assert not re.search(r"\bada\b", str(claims))  # an id may have these letters
