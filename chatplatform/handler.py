@@ -61,7 +61,8 @@ class Handler(ASGIHandler):
             # An event loop that ends cancels twice, and the server would take that for a failure.
             with contextlib.suppress(asyncio.CancelledError):
                 await request_finished.asend(sender=self.__class__)
-                await sync_to_async(close_old_connections)()
+                if _has_thread():
+                    await sync_to_async(close_old_connections)()
         finally:
             watching.cancel()
 
@@ -89,10 +90,14 @@ async def _say_that_it_ends(send: Any) -> None:
 
 async def _close(response: HttpResponseBase) -> None:
     """Where the request had a thread, it is that thread's connections that are to be closed."""
-    if SyncToAsync.thread_sensitive_context.get(None) in SyncToAsync.context_to_thread_executor:
+    if _has_thread():
         await sync_to_async(_close_with_connections)(response)
     else:
         response.close()
+
+
+def _has_thread() -> bool:
+    return SyncToAsync.thread_sensitive_context.get(None) in SyncToAsync.context_to_thread_executor
 
 
 def _close_with_connections(response: HttpResponseBase) -> None:

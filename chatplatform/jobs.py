@@ -26,10 +26,9 @@ from celery import Task, current_app
 from celery.utils import uuid
 from django.core.exceptions import SynchronousOnlyOperation
 from django.db import connections, transaction
-from hiredis import pack_command
 from kombu import pools
 
-from chatplatform import tenancy
+from chatplatform import tenancy, valkey
 from chatplatform.observability.context import acting, request_id
 from chatplatform.tenancy import TenantRef
 from chatplatform.threads import Threads
@@ -139,7 +138,7 @@ def packed(
         "headers": message.headers,
         "properties": properties,
     }
-    return bytes(pack_command(("LPUSH", queue, orjson.dumps(letter))))  # type: ignore[arg-type]  # as elsewhere
+    return valkey.packed("LPUSH", queue, orjson.dumps(letter))
 
 
 @contextmanager
@@ -318,9 +317,7 @@ def at_once(work: Coroutine[Any, Any, T]) -> T:
 async def to_the_end(work: Coroutine[Any, Any, T]) -> T:
     """The result of work that goes on to its end also where nobody waits for it any longer."""
     working = asyncio.create_task(work)
-    working.add_done_callback(
-        lambda done: done.cancelled() or done.exception()
-    )  # if nobody does, nobody asks
+    working.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody else may ask
     return await asyncio.shield(working)
 
 

@@ -1,7 +1,7 @@
 """Commands to Valkey in one round trip: from a thread, and from an event loop.
 
 What redis-py's own pipelines do takes several times as long, and here somebody waits for it. Commands come as they go
-over the wire (`hiredis.pack_command`); errors are among the answers. Sent once: whoever hears nothing does not know
+over the wire (`packed`); errors are among the answers. Sent once: whoever hears nothing does not know
 what was done.
 """
 
@@ -12,12 +12,17 @@ from collections import deque
 from contextvars import Context
 from typing import Any
 
-from hiredis import Reader
+from hiredis import Reader, pack_command
 from redis import Redis
 from redis.exceptions import ConnectionError, InvalidResponse, NoScriptError, ResponseError
 from redis.exceptions import TimeoutError as ServerTimeout
 
 MORE_TO_COME = object()
+
+
+def packed(*words: str | bytes | int | float) -> bytes:
+    """One command as it goes over the wire."""
+    return bytes(pack_command(words))  # type: ignore[arg-type]  # its stub means a tuple of one
 
 
 def answers(client: Redis, *packed: bytes) -> list[Any]:

@@ -18,6 +18,7 @@ from tenants.terms import Limits
 from tenants.vocabulary import LimitLevel
 
 UNLIMITED = (None, None)
+NONE = Limits()
 
 
 def of_tenant(state: TenantState) -> Limits:
@@ -39,30 +40,18 @@ def levels(state: TenantState, contact: UUID | None = None) -> list[Level]:
     """Where a call of this tenant and end user is counted: only where there is a limit, the narrowest first."""
     found, counted = of_tenant(state), []
     together = settings.GLOBAL_REQUESTS_PER_MINUTE, settings.GLOBAL_TOKENS_PER_MINUTE
-    with tenancy.in_tenant(state.ref):
-        if contact is not None and found.user_requests is not None:
-            user = tenancy.key("rate", "user", contact)
-            counted.append(Level(LimitLevel.USER, user, found.user_requests))
-        if (found.requests, found.tokens) != UNLIMITED:
-            tenant = tenancy.key("rate", "tenant")
-            counted.append(Level(LimitLevel.TENANT, tenant, found.requests, found.tokens))
+    if found != NONE:  # each turn asks twice
+        with tenancy.in_tenant(state.ref):
+            if contact is not None and found.user_requests is not None:
+                user = tenancy.key("rate", "user", contact)
+                counted.append(Level(LimitLevel.USER, user, found.user_requests))
+            if (found.requests, found.tokens) != UNLIMITED:
+                tenant = tenancy.key("rate", "tenant")
+                counted.append(Level(LimitLevel.TENANT, tenant, found.requests, found.tokens))
     if together != UNLIMITED:
         with tenancy.in_platform():
             counted.append(Level(LimitLevel.GLOBAL, tenancy.key("rate", "global"), *together))
     return counted
-
-
-def are_any(state: TenantState, contact: UUID | None = None) -> bool:
-    """Whether `levels` has any."""
-    found = of_tenant(state)
-    together = settings.GLOBAL_REQUESTS_PER_MINUTE, settings.GLOBAL_TOKENS_PER_MINUTE
-    of_user = contact is not None and found.user_requests is not None
-    return of_user or (found.requests, found.tokens) != UNLIMITED or together != UNLIMITED
-
-
-def are_of_tokens(state: TenantState) -> bool:
-    """Whether any of them counts tokens."""
-    return of_tenant(state).tokens is not None or settings.GLOBAL_TOKENS_PER_MINUTE is not None
 
 
 def call_key(tenant: TenantRef, call: UUID) -> str:

@@ -21,7 +21,7 @@ from redis.retry import Retry
 
 from chatplatform.api.problem import Code, Problem
 from chatplatform.observability.metrics import RATE_LIMITED, RATE_LIMITER, RATE_UNCHECKED
-from chatplatform.ratelimit import Decision, Limiter, Refusal, Standing, Unavailable, Unit
+from chatplatform.ratelimit import Decision, Level, Limiter, Refusal, Standing, Unavailable, Unit
 from chatplatform.ratelimit.limiter import MINUTE
 from chatplatform.resilience.availability import Availability
 from tenants import limits
@@ -59,7 +59,7 @@ def admit(state: TenantState, contact: UUID | None, call: UUID, tokens: int) -> 
 
 def counts(state: TenantState, contact: UUID | None) -> bool:
     """Whether there is anything for `admit` to ask."""
-    return limits.are_any(state, contact)
+    return bool(limits.levels(state, contact))
 
 
 def correct(state: TenantState, call: UUID, tokens: int) -> None:
@@ -67,13 +67,17 @@ def correct(state: TenantState, call: UUID, tokens: int) -> None:
 
     Too late, or for a call that was not counted, it changes nothing.
     """
-    if counted := [level for level in limits.levels(state) if level.tokens is not None]:
+    if counted := _counting_tokens(state):
         _ask(lambda limiter: limiter.correct(counted, limits.call_key(state.ref, call), tokens))
 
 
 def counts_tokens(state: TenantState) -> bool:
     """Whether there is anything for `correct` to do."""
-    return limits.are_of_tokens(state)
+    return bool(_counting_tokens(state))
+
+
+def _counting_tokens(state: TenantState) -> list[Level]:
+    return [level for level in limits.levels(state) if level.tokens is not None]
 
 
 def remaining(state: TenantState) -> int | None:

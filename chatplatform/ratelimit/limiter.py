@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hiredis import pack_command
 from redis import Redis
 from redis.exceptions import NoScriptError, RedisError
 
@@ -42,9 +41,9 @@ class Script:
     def run(self, client: Redis, keys: Sequence[str], *args: object) -> Any:
         """Its answer. Raises RedisError."""
         said: tuple[Any, ...] = (len(keys), *keys, *args)
-        [answer] = valkey.answers(client, pack_command(("EVALSHA", self.sha, *said)))
+        [answer] = valkey.answers(client, valkey.packed("EVALSHA", self.sha, *said))
         if isinstance(answer, NoScriptError):  # the server has restarted; nothing was done
-            [answer] = valkey.answers(client, pack_command(("EVAL", self.text, *said)))
+            [answer] = valkey.answers(client, valkey.packed("EVAL", self.text, *said))
         if isinstance(answer, Exception):
             raise answer
         return answer

@@ -6,21 +6,15 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
 
 import pytest
-from hiredis import pack_command
 from redis.asyncio import ConnectionPool
 from redis.exceptions import ConnectionError, NoScriptError, ResponseError, TimeoutError
 
 from chatplatform.embedded import Servers
-from chatplatform.valkey import Wire
+from chatplatform.valkey import Wire, packed
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
-
-def packed(*words: Any) -> bytes:
-    return bytes(pack_command(words))
 
 
 @asynccontextmanager

@@ -12,18 +12,24 @@ from __future__ import annotations
 
 from typing import Any
 
-import django.db.models.deletion
 from django.db import migrations, models
 
 
-def without_index(model: str, index: str, column: str, home: str, field: Any) -> migrations.SeparateDatabaseAndState:
-    """Drop the index of a foreign key."""
+def without_index(
+    model: str, column: str, index: str, home: str, **key: Any
+) -> migrations.SeparateDatabaseAndState:
+    """Drop the index of a foreign key, which is otherwise what `key` says."""
     drop = migrations.RunSQL(
         f"DROP INDEX IF EXISTS {index}",
         f"CREATE INDEX IF NOT EXISTS {index} ON conversations_{model} ({column}_id)",
         hints={"home": home},
     )
+    field: Any = models.ForeignKey(db_index=False, on_delete=models.CASCADE, **key)
     return migrations.SeparateDatabaseAndState([drop], [migrations.AlterField(model, column, field)])
+
+
+MESSAGES = "conversations_message_conversation_id_f1a2d5e9"
+WORK = "conversations_work_tenant_id_fa888b31"
 
 
 class Migration(migrations.Migration):
@@ -31,30 +37,10 @@ class Migration(migrations.Migration):
 
     operations = [
         without_index(
-            "message",
-            "conversations_message_conversation_id_f1a2d5e9",
-            "conversation",
-            "tenant",
-            models.ForeignKey(
-                db_index=False,
-                on_delete=django.db.models.deletion.CASCADE,
-                related_name="messages",
-                to="conversations.conversation",
-            ),
+            "message", "conversation", MESSAGES, "tenant", related_name="messages", to="conversations.conversation"
         ),
         migrations.RemoveIndex("reply", "reply_by_time"),
-        without_index(
-            "work",
-            "conversations_work_tenant_id_fa888b31",
-            "tenant",
-            "shared",
-            models.ForeignKey(
-                db_index=False,
-                on_delete=django.db.models.deletion.CASCADE,
-                related_name="+",
-                to="tenants.tenant",
-            ),
-        ),
+        without_index("work", "tenant", WORK, "shared", related_name="+", to="tenants.tenant"),
         migrations.RemoveIndex("work", "work_by_lease"),
         migrations.RunSQL(
             "ALTER TABLE conversations_work SET (fillfactor = 50)",

@@ -103,7 +103,7 @@ async def accept_here(
         with timed:
             accepted = await _admit(speaking, conversation_id, content, options, client_id)
         if not accepted.repeated:
-            await _hand_over_here(accepted, origin)
+            await _hand_over(accepted, origin)
         return accepted
 
     with ExitStack() as timed:
@@ -120,14 +120,13 @@ def accept(
     *,
     options: Options = Options(),
     client_id: str | None = None,
-    origin: str = "",
 ) -> Accepted:
     """As `accept_here`, for a thread: in its transaction, if there is one, and the reply is begun once that commits."""
     with ADMISSION.time():
         speaking = jobs.at_once(access.speaking_in(principal, conversation_id))
         accepted = jobs.at_once(_admit(speaking, conversation_id, content, options, client_id))
     if not accepted.repeated:
-        transaction.on_commit(lambda: _hand_over(accepted, origin))
+        transaction.on_commit(lambda: jobs.at_once(_hand_over(accepted)))
     return accepted
 
 
@@ -150,7 +149,8 @@ async def _admit(
         account = Account(
             answer.id, 1, conversation_id, speaking.contact_id, said.created_at.astimezone(UTC).date()
         )
-        return await _store(said, answer, options, headers, call, account, model)
+        await _store(said, answer, options, state, call, account, model)
+        return Accepted(said, answer.id, headers=headers)
     except UnknownKey as error:  # the end user was erased since we looked
         raise Problem(Code.NOT_FOUND, access.NO_CONVERSATION) from error
     except (Problem, IntegrityError) as error:
@@ -190,13 +190,12 @@ async def _store(
     said: Message,
     answer: Message,
     options: Options,
-    headers: dict[str, str],
+    state: TenantState,
     call: NextCall,
     account: Account,
     model: ModelRef,
-) -> Accepted:
+) -> None:
     """Write it down, with the hold for the first call or for as long an answer as the budget has room for."""
-    state = await jobs.here_or_in_thread(tenants.state, current_tenant().id)
     limits = budgets.limits_of(state)
 
     async def store(wanted: NextCall) -> None:
@@ -219,45 +218,24 @@ async def _store(
         if throttling.counts_tokens(state):
             await jobs.in_thread(throttling.correct, state, answer.id, 0)
         raise
-    return Accepted(said, answer.id, headers=headers)
 
 
-def _hand_over(accepted: Accepted, origin: str) -> None:
+async def _hand_over(accepted: Accepted, origin: str = "") -> None:
     """Begin the event log and send the job, in this order, for the log to begin with what was accepted.
 
     Whatever of this is lost, with the process or with Valkey, the reconciler makes up for from the work row.
     """
-    what, about = _to_hand_over(accepted, origin)
-    try:
-        sent = announcement.announce(*what)
-    except event_log.RedisError as error:
-        sent = _not_announced(accepted, error)
-    if not sent:
-        jobs.enqueue(GENERATE, str(accepted.reply_id), **about)
-
-
-async def _hand_over_here(accepted: Accepted, origin: str) -> None:
-    what, about = _to_hand_over(accepted, origin)
-    try:
-        sent = await announcement.announce_here(*what)
-    except event_log.RedisError as error:
-        sent = _not_announced(accepted, error)
-    if not sent:
-        await jobs.in_thread(jobs.enqueue, GENERATE, str(accepted.reply_id), **about)
-
-
-def _to_hand_over(accepted: Accepted, origin: str) -> tuple[Any, dict[str, Any]]:
-    """What `announce` wants, and what is said about the job if it has to be sent without."""
-    said = accepted.user_message
-    about: dict[str, Any] = {"tenant": current_tenant(), "request": request_id.get()}
+    said, reply = accepted.user_message, str(accepted.reply_id)
     message = orjson.dumps({"origin": origin, "message": selectors.message_as_json(said)})
-    job = jobs.packed(GENERATE, str(accepted.reply_id), server=settings.EVENT_LOG_URL, **about)
-    return (said.conversation_id, accepted.event, message, job), about
-
-
-def _not_announced(accepted: Accepted, error: Exception) -> bool:
-    log.warning("accepted_not_announced", reply=str(accepted.reply_id), error=type(error).__name__)
-    return False
+    about: dict[str, Any] = {"tenant": current_tenant(), "request": request_id.get()}
+    job = jobs.packed(GENERATE, reply, server=settings.EVENT_LOG_URL, **about)
+    try:
+        sent = await announcement.announce(said.conversation_id, accepted.event, message, job)
+    except event_log.RedisError as error:
+        log.warning("accepted_not_announced", reply=reply, error=type(error).__name__)
+        sent = False
+    if not sent:
+        await jobs.in_thread(jobs.enqueue, GENERATE, reply, **about)
 
 
 def cancel(reply: Reply) -> Reply:

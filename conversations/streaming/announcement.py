@@ -5,14 +5,12 @@ From a thread with a client of its own: it has no event loop, and to borrow one 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import asyncio
 from functools import cache
 from typing import Any
 from uuid import UUID
 
 from django.conf import settings
-from hiredis import pack_command
 from redis import ConnectionPool, Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError
@@ -28,55 +26,39 @@ _valkey = Availability()  # an outage costs one message the time-out, not every 
 WITHIN = 1.0  # s that accepting waits for the event log; PostgreSQL has the message already
 
 
-def announce(conversation_id: UUID, accepted: Event, message: bytes, job: bytes | None = None) -> bool:
+async def announce(conversation_id: UUID, accepted: Event, message: bytes, job: bytes | None = None) -> bool:
     """Begin the event log of a reply with `accepted`, publish the message, and carry out the command that sends the
-    job; whether that was done. From a thread. Raises RedisError.
+    job; whether that was done. From an event loop or, with `jobs.at_once`, a thread. Raises RedisError.
     """
-    begun, commands = _commands(conversation_id, accepted, message, job)
-    with _asking():
-        answer, _, *sent = valkey.answers(client(), *commands)
-        if isinstance(answer, NoScriptError):  # Valkey has restarted
-            valkey.answers(client(), event_log.LOAD, begun.packed())
-        return _is_done(answer, sent)
-
-
-async def announce_here(
-    conversation_id: UUID, accepted: Event, message: bytes, job: bytes | None = None
-) -> bool:
-    """The same from an event loop."""
-    begun, commands = _commands(conversation_id, accepted, message, job)
-    with _asking():
-        answer, _, *sent = await event_log.ask(*commands, within=WITHIN)
-        if isinstance(answer, NoScriptError):
-            await event_log.append_all([begun])
-        return _is_done(answer, sent)
-
-
-def _commands(
-    conversation_id: UUID, accepted: Event, message: bytes, job: bytes | None
-) -> tuple[Append, list[bytes]]:
-    to = event_log.address(conversation_id, accepted.reply_id)
-    begun = Append(to, 0, [(accepted.kind, accepted.data)], begin=True)
-    publish: Any = ("PUBLISH", to.channel, b"- 0-0 message %b" % message)
-    return begun, [begun.packed(), pack_command(publish), *([job] if job else [])]
-
-
-def _is_done(answer: Any, sent: list[Any]) -> bool:
-    if isinstance(answer, RedisError) and not isinstance(answer, NoScriptError):
-        raise answer
-    return bool(sent) and not isinstance(sent[0], RedisError)
-
-
-@contextmanager
-def _asking() -> Iterator[None]:
     if not _valkey.may_try():
         raise RedisError("Valkey is away.")
     try:
-        yield
+        sent = await _announce(conversation_id, accepted, message, job)
     except RedisError:
         _valkey.failed()
         raise
     _valkey.answered()
+    return sent
+
+
+async def _announce(conversation_id: UUID, accepted: Event, message: bytes, job: bytes | None) -> bool:
+    to = event_log.address(conversation_id, accepted.reply_id)
+    begun = Append(to, 0, [(accepted.kind, accepted.data)], begin=True).packed()
+    publish = valkey.packed("PUBLISH", to.channel, b"- 0-0 message %b" % message)
+    answer, _, *sent = await _ask(begun, publish, *([job] if job else []))
+    if isinstance(answer, NoScriptError):  # Valkey has restarted
+        _, answer = await _ask(event_log.LOAD, begun)
+    if isinstance(answer, RedisError):
+        raise answer
+    return bool(sent) and not isinstance(sent[0], RedisError)
+
+
+async def _ask(*packed: bytes) -> list[Any]:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return valkey.answers(client(), *packed)
+    return await event_log.ask(*packed, within=WITHIN)
 
 
 @cache

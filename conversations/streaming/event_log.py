@@ -16,19 +16,18 @@ from uuid import UUID
 from weakref import WeakKeyDictionary
 
 from django.conf import settings
-from hiredis import pack_command
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError
 
-from chatplatform import tenancy
+from chatplatform import tenancy, valkey
 from chatplatform.valkey import Wire
 from conversations.streaming.events import Event
 
 SCRIPT = (Path(__file__).parent / "append.lua").read_text()
 SHA = hashlib.sha1(SCRIPT.encode()).hexdigest()  # as Valkey itself names it
-LOAD: bytes = pack_command(("SCRIPT", "LOAD", SCRIPT))  # type: ignore[arg-type]  # as below
+LOAD = valkey.packed("SCRIPT", "LOAD", SCRIPT)
 TIMEOUT = 2  # s
 KEEP_RUNNING = 3600  # s that a log outlives its last append while the reply runs
 KEEP_ENDED = 15 * 60 + 60  # s that it stays readable after the end; the contract says 15 minutes
@@ -105,17 +104,13 @@ class Append:
     begin: bool = False
     ended: bool = False
 
-    def command(self) -> tuple[str | bytes | int, ...]:
-        """The command and its arguments."""
+    def packed(self) -> bytes:
+        """The command as it goes over the wire."""
         to, flags = self.address, ("1" if self.begin else "0", "1" if self.ended else "0")
         keep = KEEP_ENDED if self.ended else KEEP_RUNNING
         parts = (part for event in self.events for part in event)
         arguments = (to.log, to.fence, self.attempt, *flags, keep, to.channel, to.reply_id, *parts)
-        return ("EVALSHA", SHA, 2, *arguments)
-
-    def packed(self) -> bytes:
-        """The command as it goes over the wire."""
-        return bytes(pack_command(self.command()))  # type: ignore[arg-type]  # its stub means a longer tuple
+        return valkey.packed("EVALSHA", SHA, 2, *arguments)
 
 
 async def append_all(appends: Sequence[Append]) -> list[Answer]:

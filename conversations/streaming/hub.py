@@ -15,13 +15,12 @@ from weakref import WeakKeyDictionary
 
 import structlog
 from django.conf import settings
-from hiredis import pack_command
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from chatplatform import draining
+from chatplatform import draining, valkey
 from conversations.streaming.event_log import channel
 from conversations.streaming.events import ERASED, Event
 
@@ -165,9 +164,8 @@ class Hub:
 
     async def _send(self, command: bytes, *names: str) -> None:
         if self._connection is not None:
-            words: Any = (command, *names)  # the stub of `pack_command` means a tuple of one
             with contextlib.suppress(RedisError, OSError, RuntimeError):
-                await self._connection.send_packed_command(pack_command(words))
+                await self._connection.send_packed_command(valkey.packed(command, *names))
 
     async def _tidy(self) -> None:
         while True:

@@ -14,7 +14,6 @@ from celery import current_app
 from django.conf import settings
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
-from hiredis import pack_command
 from pytest_django import DjangoCaptureOnCommitCallbacks
 from redis.exceptions import RedisError
 
@@ -135,7 +134,7 @@ def test_a_job_that_is_refused_there_is_sent_as_any_other(
     monkeypatch: pytest.MonkeyPatch,
     django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks,
 ) -> None:
-    refused = pack_command(("NO-COMMAND",))
+    refused = valkey.packed("NO-COMMAND")
     monkeypatch.setattr(jobs, "packed", lambda *_, **__: refused)
     with django_capture_on_commit_callbacks(execute=True):
         accepted = turns.accept(KEY, conversations.begin().pk, "Hello")
@@ -164,13 +163,13 @@ def test_a_valkey_that_is_away_is_told_apart(
 ) -> None:
     monkeypatch.setattr(settings, "EVENT_LOG_URL", "unix:///nowhere/valkey.sock")
     with pytest.raises(RedisError):
-        announcement.announce(UUID(int=1), Event("r-1", "0-0", "accepted", b"{}"), b"{}")
+        jobs.at_once(announcement.announce(UUID(int=1), Event("r-1", "0-0", "accepted", b"{}"), b"{}"))
 
 
 def test_a_valkey_that_forgot_the_script_learns_it_again(in_acme: TenantState) -> None:
     announcement.client().script_flush()
     accepted = Event(str(UUID(int=7)), "0-0", "accepted", b'{"reply_id":"7"}')
-    announcement.announce(UUID(int=1), accepted, b"{}")
+    jobs.at_once(announcement.announce(UUID(int=1), accepted, b"{}"))
     assert logged(UUID(int=1), accepted.reply_id) == [("accepted", {"reply_id": "7"})]
 
 
@@ -260,12 +259,12 @@ async def test_a_valkey_that_hangs_is_not_waited_for_long(
         port = server.sockets[0].getsockname()[1]
         monkeypatch.setattr(settings, "EVENT_LOG_URL", f"redis://127.0.0.1:{port}")
         with tenancy.in_tenant((await jobs.in_thread(cast.state, "acme")).ref), pytest.raises(RedisError):
-            await announcement.announce_here(UUID(int=1), accepted, b"{}")
+            await announcement.announce(UUID(int=1), accepted, b"{}")
 
 
 async def test_nothing_but_answers_comes_over_the_shared_connection(letters: Callable[[], list[str]]) -> None:
     who: Any = "CLIENT", "INFO"
-    [said] = await event_log.ask(pack_command(who))
+    [said] = await event_log.ask(valkey.packed(*who))
     assert b" resp=2 " in said
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import pytest
 from django.test.utils import override_settings
@@ -51,23 +51,6 @@ def test_a_call_is_counted_where_there_is_a_limit_the_narrowest_first(acme: Tena
     found = [(level.name, level.requests, level.tokens) for level in limits.levels(state, uuid4())]
     assert found == [("user", 3, None), ("tenant", None, 500), ("global", 1000, None)]
     assert [level.name for level in limits.levels(state)] == ["tenant", "global"]
-
-
-@pytest.mark.parametrize("contact", [None, uuid4()], ids=["nobody", "somebody"])
-@pytest.mark.parametrize("together", [(None, None), (9, None), (None, 9)], ids=str)
-@pytest.mark.parametrize(
-    "own",
-    [{}, {"requests_per_minute": 0}, {"tokens_per_minute": 0}, {"user_requests_per_minute": 0}],
-    ids=str,
-)
-def test_whether_there_are_any_is_known_without_them(
-    acme: TenantState, own: dict[str, int], together: tuple[int | None, int | None], contact: UUID | None
-) -> None:
-    state = configured(acme, **own)
-    with override_settings(GLOBAL_REQUESTS_PER_MINUTE=together[0], GLOBAL_TOKENS_PER_MINUTE=together[1]):
-        levels = limits.levels(state, contact)
-        assert limits.are_any(state, contact) == bool(levels)
-        assert limits.are_of_tokens(state) == any(level.tokens is not None for level in levels)
 
 
 @override_settings(GLOBAL_REQUESTS_PER_MINUTE=1000)
